@@ -1,0 +1,3 @@
+"""humansim: which image model judges similarity as people do, and what makes it better at it?"""
+
+__version__ = "0.1.0"

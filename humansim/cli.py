@@ -1,0 +1,442 @@
+"""The command line. Only the standard library is imported until a command runs: `--help` answers at once."""
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from humansim import __version__
+
+if TYPE_CHECKING:
+    from humansim.results import Result
+    from humansim.root import Root
+    from humansim.spec import Sweep, Trial, Variant
+
+DESCRIPTION = """\
+Which image model judges similarity as people do, and what makes it better at it?
+
+A person sees a query and two other images and says which is more like the query; a model embeds the three and
+answers by distance. humansim runs whole studies of that task: backbones x fine-tuning x data, with a search inside
+each cell, on this machine or a Ray cluster, every trial in MLflow."""
+
+EXAMPLES = """\
+examples:
+  humansim demo                                    a small real sweep, in about three minutes
+  humansim evaluate efficientnet_lite0 --source my_judgements
+  humansim plan sweeps/demo.py                     what would run, and what is there already
+  humansim sweep sweeps/demo.py                    run it; again: run what is missing
+  humansim score distances.csv                     another metric's distances, honest numbers"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command; returns the exit code: 0 well, 1 some trials failed, 2 bad input, 130 interrupted."""
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    if not hasattr(given, "command"):
+        parser.print_help()
+        return 0
+    from humansim.errors import BadInput
+
+    if not sys.warnoptions:
+        import warnings
+
+        warnings.simplefilter("ignore")  # what libraries say to their developers
+    try:
+        return int(given.command(given))
+    except BadInput as error:
+        print(f"humansim: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("humansim: stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("humansim", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=formatter)
+    parser.add_argument("--version", action="version", version=f"humansim {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", title="commands")
+
+    where = argparse.ArgumentParser(add_help=False)
+    where.add_argument("--root", metavar="DIR", help="all that is written lies here (HUMANSIM_ROOT, ./humansim-runs)")
+    where.add_argument("--data", metavar="DIR", help="folders of judgements by name (HUMANSIM_DATA, ROOT/data)")
+    output = argparse.ArgumentParser(add_help=False)
+    output.add_argument("--json", action="store_true", help="one JSON document on standard output, nothing else there")
+    track = argparse.ArgumentParser(add_help=False)
+    track.add_argument("--tracking", metavar="URI", help="MLflow tracking URI (MLFLOW_TRACKING_URI, SQLite in ROOT)")
+    ray = argparse.ArgumentParser(add_help=False)
+    ray.add_argument("--address", help="of a Ray cluster (RAY_ADDRESS; else Ray starts on this machine)")
+    ray.add_argument("--serial", action="store_true", help="one trial after another in this process, without Ray")
+    ray.add_argument("--retry-failed", action="store_true", help="run failed trials again")
+
+    def command(name: str, function: Any, text: str, *parents: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        one = commands.add_parser(
+            name, help=text.partition("\n")[0], description=text, parents=parents, formatter_class=formatter
+        )
+        one.set_defaults(command=function)
+        return one
+
+    command("demo", _demo, "run a small real sweep with simulated judges, end to end", where, track, ray, output)
+    one = command("plan", _plan, "list a sweep's cells and trials, and what is there of them", where, output)
+    one.add_argument("sweep", metavar="SWEEP", help="a file with SWEEP = Sweep(...), or the name of one that comes along")
+    one = command(
+        "run",
+        _run,
+        "run one trial in this process\n\nexample: humansim run source=sample paradigm=triplet paradigm.margin=0.5 lr=1e-4",
+        where,
+        track,
+        output,
+    )
+    one.add_argument("settings", nargs="*", metavar="AXIS=VALUE", help="fields of the trial and arguments of its parts")
+    one = command(
+        "sweep",
+        _sweep,
+        "run what is missing of a sweep\n\nSubmit it again after Ctrl-C, a crash or a change: nothing finished runs twice.",
+        where,
+        track,
+        ray,
+        output,
+    )
+    one.add_argument("sweep", metavar="SWEEP", help="a file with SWEEP = Sweep(...), or the name of one that comes along")
+    one = command("status", _status, "show what is finished, running, failed and missing", where, output)
+    one.add_argument("sweep", metavar="SWEEP", nargs="?", help="a submitted sweep (default: all of them)")
+    one = command("list", _list, "list what is registered, and the sweeps that come along", output)
+    one.add_argument("kind", nargs="?", choices=("backbones", "paradigms", "sources", "optimizers", "measures", "sweeps"))
+    one = command(
+        "evaluate",
+        _evaluate,
+        "score a backbone on human judgements, all of them, under three measures\n\n"
+        "example: humansim evaluate timm:resnet18 --source my_judgements resolution=112",
+        where,
+        track,
+        output,
+    )
+    one.add_argument("backbone", metavar="BACKBONE", help="see humansim list backbones")
+    one.add_argument("settings", nargs="*", metavar="AXIS=VALUE", help="further settings: resolution=112 backbone.weights=random")
+    one.add_argument("--source", required=True, help="a folder with judgements.csv or .parquet, or the name of a source")
+    one = command(
+        "score",
+        _score,
+        "score a table of another metric's distances\n\n"
+        "FILE has the columns to_left, to_right (distances from the query), choice (share of people who chose\n"
+        "right, 0 to 1) and optionally judges (how many people).",
+        output,
+    )
+    one.add_argument("file", metavar="FILE", help="CSV, CSV.gz or parquet")
+    one.add_argument("--judges", type=int, metavar="N", help="people who judged each triplet, if no column says so")
+    one.add_argument("--cluster", metavar="COLUMN", help="rows equal in this column are not independent (query, trial)")
+    return parser
+
+
+def _demo(given: argparse.Namespace) -> int:
+    given.sweep = "demo"
+    return _sweep(given)
+
+
+def _sweep(given: argparse.Namespace) -> int:
+    from humansim import plan, show, tables
+    from humansim.submit import submit
+    from humansim.tracking import how_to_open, tracking_uri
+
+    root, sweep = _root(given), plan.load_sweep(given.sweep)
+    err, again = show.console(stderr=True), f"humansim {' '.join(sys.argv[1:])}"
+    err.print(f"[bold]{sweep.name}[/bold]  {sweep.question}", soft_wrap=True)
+    with show.Terminal(sweep.base) as terminal:
+        report = submit(
+            sweep,
+            root,
+            terminal,
+            address=given.address,
+            tracking=given.tracking,
+            serial=given.serial,
+            retry_failed=given.retry_failed,
+        )
+    uri = tracking_uri(root, given.tracking)
+    rows = tables.of_sweep(report.best)
+    simulated = tables.simulated(result for _, result in report.best if result is not None)
+    counts = plan.plan(sweep, root).counts()
+    if given.json:
+        _print_json(
+            {
+                "sweep": sweep.name,
+                "states": counts,
+                "simulated_judges": simulated,
+                "table": rows,
+                "failures": [failure.model_dump(mode="json") for failure in report.failures],
+                "results": str(root.results),
+                "tracking": uri,
+            }
+        )
+    elif rows:
+        show.console().print(show.scores(rows, f"{sweep.name}: held-out triplets, cosine", simulated))
+    for failure in report.failures:
+        err.print(f"[red]failed[/red] {failure.trial.id} ({failure.kind}): {failure.reason}", soft_wrap=True)
+    if report.failures:
+        err.print(f"{len(report.failures)} failed: humansim status {sweep.name} shows why; --retry-failed runs them again")
+    if report.untracked is not None:
+        err.print(f"MLflow did not take everything ({report.untracked}); nothing is lost: {again} makes up for it")
+    if report.interrupted:
+        err.print(f"Stopped: {counts['finished']} trials are finished, {report.missing} are missing. To go on: {again}")
+    last = show.console(stderr=given.json)
+    last.print(f"Results: {root.results}   Runs: {how_to_open(uri)}", soft_wrap=True)
+    if report.interrupted:
+        return 130
+    return 1 if report.failures or report.untracked is not None else 0
+
+
+def _plan(given: argparse.Namespace) -> int:
+    from humansim import plan, show
+
+    found = plan.plan(plan.load_sweep(given.sweep), _root(given))
+    counts = found.counts()
+    if given.json:
+        _print_json(
+            {
+                "sweep": found.sweep.name,
+                "states": counts,
+                "to_ask": found.to_ask,
+                "cells": [
+                    {
+                        "cell": cell.model_dump(mode="json")["settings"],
+                        "trials": [{"id": t.id, "state": s} for t, s in found.trials[cell.key]],
+                        "wanted": plan.wanted(found.sweep, cell),
+                    }
+                    for cell in found.cells
+                ],
+            }
+        )
+        return 0
+    _print_states(found)
+    search = f", of which the searches will choose {found.to_ask}" if found.to_ask else ""
+    print(f"{sum(counts.values())} trials in {len(found.cells)} cells; {counts['to run'] + counts['resumable']} to run{search}")
+    return 0
+
+
+def _status(given: argparse.Namespace) -> int:
+    from humansim import plan, results, show
+    from humansim.errors import BadInput
+    from humansim.results import Failure
+    from humansim.spec import near
+    from humansim.submit import known_trials
+
+    root = _root(given)
+    sweeps: dict[str, Sweep] = {sweep.name: sweep for sweep in plan.remembered(root)}
+    if given.sweep and given.sweep not in sweeps:
+        raise BadInput(f"no sweep {given.sweep!r} was submitted under {root.path}{near(given.sweep, list(sweeps))}")
+    chosen = [sweeps[given.sweep]] if given.sweep else list(sweeps.values())
+    plans = [plan.plan(sweep, root) for sweep in chosen]
+    failures = {
+        sweep.name: [o for trial in known_trials(sweep, root) if isinstance(o := results.load(root, trial), Failure)]
+        for sweep in chosen
+    }
+    if given.json:
+        _print_json(
+            [
+                {
+                    "sweep": found.sweep.name,
+                    "states": found.counts(),
+                    "failures": [failure.model_dump(mode="json") for failure in failures[found.sweep.name]],
+                }
+                for found in plans
+            ]
+        )
+        return 0
+    if given.sweep:
+        _print_states(plans[0])
+        for failure in failures[given.sweep]:
+            print(f"\nfailed {failure.trial.id} ({failure.kind}): {failure.reason}\n{failure.traceback.rstrip()}")
+    elif plans:
+        show.console().print(show.states([(p.sweep.name, p.counts()) for p in plans], "sweeps", "sweep"))
+    print(f"Results: {root.results}" if plans else f"No sweep was submitted under {root.path} yet; humansim demo runs one")
+    return 0
+
+
+def _print_states(found: Any) -> None:
+    from humansim import plan, show
+
+    rows = []
+    for cell in found.cells:
+        trials = found.trials[cell.key]
+        counts = Counter(str(state) for _, state in trials)
+        counts["to run"] += plan.wanted(found.sweep, cell) - len(trials)
+        rows.append((str(cell), counts))
+    show.console().print(show.states(rows, f"{found.sweep.name}: {found.sweep.question}", "cell"))
+
+
+def _list(given: argparse.Namespace) -> int:
+    from humansim import plan, show
+
+    kinds: dict[str, list[dict[str, str]]] = {}
+    for kind, registry in plan.REGISTRIES.items():
+        kinds[f"{kind}s"] = [
+            {
+                "name": entry.name + (":<name>" if entry.is_family else ""),
+                "arguments": ", ".join(str(p).replace("'", "") for p in entry.arguments.values()),
+                "what": entry.summary,
+            }
+            for entry in registry
+        ]
+    kinds["measures"] = [
+        {"name": "cosine", "what": "1 - cosine similarity"},
+        {"name": "l2", "what": "Euclidean distance"},
+        {"name": "l1", "what": "Manhattan distance"},
+    ]
+    files = sorted(plan.folder_of_sweeps().glob("[!_]*.py"))
+    kinds["sweeps"] = [{"name": file.stem, "what": plan.load_sweep(str(file)).question} for file in files]
+    if given.kind:
+        kinds = {given.kind: kinds[given.kind]}
+    if given.json:
+        _print_json(kinds)
+    else:
+        for kind, rows in kinds.items():
+            show.console().print(show.plain(rows, kind))
+    return 0
+
+
+def _run(given: argparse.Namespace) -> int:
+    from humansim.spec import Trial
+
+    return _one_trial(given, Trial().having(_settings(given.settings)), _root(given))
+
+
+def _evaluate(given: argparse.Namespace) -> int:
+    from humansim.spec import Trial, Variant
+
+    root, source = _source(given)
+    trial = Trial(source=source, protocol="all", backbone=Variant(given.backbone), threads=_threads())
+    return _one_trial(given, trial.having(_settings(given.settings)), root)
+
+
+def _one_trial(given: argparse.Namespace, trial: "Trial", root: "Root") -> int:
+    from humansim import plan, show, tables
+    from humansim.spec import Sweep
+    from humansim.submit import run_one
+    from humansim.tracking import how_to_open, run_name, tracking_uri
+
+    trial = plan.checked(trial)
+    uri = tracking_uri(root, given.tracking)
+    with show.Terminal() as terminal:
+        result: Result = run_one(trial, Sweep(name="single-trials", base=trial), root, terminal, uri)
+    simulated = result.provenance["simulated_judges"]
+    if given.json:
+        _print_json({**result.model_dump(mode="json"), "id": trial.id, "simulated_judges": simulated, "tracking": uri})
+    else:
+        show.console().print(show.scores(tables.of_result(result), f"{run_name(trial)} on {trial.source}", simulated))
+    last = show.console(stderr=given.json)
+    last.print(f"Results: {root.results / trial.id}   Runs: {how_to_open(uri)}", soft_wrap=True)
+    return 0
+
+
+def _score(given: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    import numpy as np
+
+    from humansim import scores, show
+    from humansim.errors import BadInput
+    from humansim.sources.table import counts, numbers, read_frame
+
+    if given.judges is not None and given.judges < 1:
+        raise BadInput(f"--judges {given.judges}: a triplet was judged by 1 or more people")
+    file = Path(given.file)
+    extra = (given.cluster,) if given.cluster else ()
+    frame, unit = read_frame(file, ("to_left", "to_right", "choice", *extra), ("judges",))
+
+    def at(row: Any) -> str:
+        return f"{file}, {unit} {frame.index[row]}"
+
+    left, right, choice = (numbers(frame, column, at) for column in ("to_left", "to_right", "choice"))
+    for row in np.flatnonzero(~((choice >= 0) & (choice <= 1))):
+        raise BadInput(f"{at(row)}: choice: {frame['choice'].iloc[row]!r} is not a share between 0 and 1")
+    judges = counts(frame, "judges", at) if "judges" in frame else given.judges
+    cluster = frame[given.cluster].astype(str).to_numpy(dtype=object) if given.cluster else None
+    found = {**scores.summary(left, right, choice, cluster), **vars(scores.ceilings(choice, judges))}
+    found = {name: None if value != value else value for name, value in found.items()}
+    found["ties"] = int((left == right).sum())
+    if given.json:
+        _print_json({"file": str(file), **found})
+        return 0
+
+    def percent(name: str) -> str:
+        return "unknown" if found[name] is None else f"{100 * found[name]:.4f}"
+
+    rows = [
+        ("2AFC score, soft credit", percent("score")),
+        ("  95 % interval, bootstrap" + (f" by {given.cluster}" if given.cluster else ""), f"{percent('low')} to {percent('high')}"),
+        ("accuracy against the majority", percent("accuracy")),
+        ("chance", "50.0000"),
+        ("people: a fresh judge (unbiased)", percent("fresh_judge") + ("" if judges is not None else "; give --judges N")),
+        ("people: plug-in p^2 + (1-p)^2", percent("plug_in")),
+        ("best attainable, max(p, 1-p)", percent("best")),
+        ("triplets", f"{found['n']:,} ({found['ties']} with equal distances, each earning one half)"),
+    ]
+    show.console().print(show.plain([{"": name, "per cent": value} for name, value in rows], str(file)))
+    return 0
+
+
+def _root(given: argparse.Namespace) -> "Root":
+    from humansim.root import Root
+
+    return Root.at(given.root, given.data)
+
+
+def _source(given: argparse.Namespace) -> tuple["Root", "Variant"]:
+    """The root and the source that `--source` means: the name of a source, a folder, or one in the data folder."""
+    import dataclasses
+    from pathlib import Path
+
+    from humansim.errors import BadInput
+    from humansim.sources import source
+    from humansim.spec import Variant, near
+
+    root, name = _root(given), given.source
+    known = [entry.name for entry in source if entry.name != "table"]
+    folder = Path(name)
+    if name in known:
+        return root, Variant(name)
+    if folder.is_dir():
+        folder = folder.resolve()
+        return dataclasses.replace(root, data=folder.parent), Variant("table", name=folder.name)
+    if (root.data / name).is_dir():
+        return root, Variant("table", name=name)
+    raise BadInput(f"--source {name}: no such folder, here or in {root.data}, and no such source{near(name, known)}")
+
+
+def _settings(given: Sequence[str]) -> dict[str, Any]:
+    """AXIS=VALUE pairs; a value is read as JSON where it is JSON (1e-4, true, null), else as text."""
+    import json
+
+    from humansim.errors import BadInput
+
+    settings: dict[str, Any] = {}
+    for one in given:
+        axis, equals, text = one.partition("=")
+        if not equals or not axis:
+            raise BadInput(f"{one!r} is not of the form AXIS=VALUE, as in lr=1e-4 or paradigm.margin=0.5")
+        if axis in settings:
+            raise BadInput(f"{axis} is given twice")
+        try:
+            settings[axis] = json.loads(text)
+        except ValueError:
+            settings[axis] = None if text.lower() == "none" else text
+    return settings
+
+
+def _threads() -> int:
+    import os
+
+    return os.cpu_count() or 1
+
+
+def _print_json(document: Any) -> None:
+    import json
+
+    print(json.dumps(document, indent=1, ensure_ascii=False))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,31 @@
+"""Optimisers: `name(parameters, lr, **arguments) -> torch.optim.Optimizer`."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from humansim.registry import Registry
+
+if TYPE_CHECKING:
+    import torch
+
+optimizer = Registry("optimizer")
+
+
+@optimizer()
+def adam(
+    parameters: "Iterable[torch.nn.Parameter]", lr: float, /, *, weight_decay: float = 0.0
+) -> "torch.optim.Optimizer":
+    """Adam (Kingma and Ba 2015), the thesis's choice."""
+    import torch
+
+    return torch.optim.Adam(parameters, lr=lr, weight_decay=weight_decay)
+
+
+@optimizer()
+def sgd(
+    parameters: "Iterable[torch.nn.Parameter]", lr: float, /, *, momentum: float = 0.9, weight_decay: float = 0.0
+) -> "torch.optim.Optimizer":
+    """Stochastic gradient descent with momentum."""
+    import torch
+
+    return torch.optim.SGD(parameters, lr=lr, momentum=momentum, weight_decay=weight_decay)

@@ -1,0 +1,242 @@
+"""From a sweep to its cells and trials, checked before anything is paid for; and what is there of them already."""
+
+import json
+import runpy
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+import humansim
+from humansim import results
+from humansim.backbones import backbone
+from humansim.errors import BadInput
+from humansim.optimizers import optimizer
+from humansim.paradigms import paradigm
+from humansim.registry import Registry
+from humansim.results import State
+from humansim.root import Root, written_whole
+from humansim.sources import source
+from humansim.spec import Cell, Sweep, Trial, Variant, explain, near
+
+REGISTRIES: dict[str, Registry] = {
+    "source": source,
+    "backbone": backbone,
+    "paradigm": paradigm,
+    "optimizer": optimizer,
+}
+
+
+def checked(trial: Trial) -> Trial:
+    """The trial in its normal form: every part exists, arguments at their default are left out.
+
+    Raises:
+        BadInput: an unknown part or argument, or parts that do not go together.
+    """
+    variants: dict[str, Any] = {}
+    for field, registry in REGISTRIES.items():
+        given: Variant | None = getattr(trial, field)
+        variants[field] = registry.normal(given) if given is not None else None
+    if trial.paradigm is not None and not backbone.entry(trial.backbone).facts.get("trainable", True):
+        raise BadInput(f"backbone {trial.backbone} has nothing to train; leave it out of the cells with a paradigm")
+    return trial.having(variants)
+
+
+def cells(sweep: Sweep) -> list[Cell]:
+    """The cells of a sweep's grid, in order, each once, every value of every axis checked.
+
+    A cell without a paradigm trains nothing, so it is one trial and has no search.
+
+    Raises:
+        BadInput: an unknown axis, part or argument, or a value that does not fit.
+    """
+    found: dict[str, Cell] = {}
+    for settings in sweep.settings():
+        trial = checked(sweep.base.having(settings))
+        search = sweep.search if trial.paradigm is not None else {}
+        for axis, space in search.items():
+            for end in space.ends():
+                try:
+                    checked(trial.having({axis: end}))
+                except BadInput as error:
+                    raise BadInput(f"search of {axis!r}: {error}") from None
+        cell = Cell(settings=settings, trial=trial, search=search)
+        found.setdefault(cell.key, cell)
+    for axis in sweep.search:
+        if axis.partition(".")[0] not in Trial.model_fields:
+            raise BadInput(f"search: unknown axis {axis!r}{near(axis, list(Trial.model_fields))}")
+    return list(found.values())
+
+
+def samples(sweep: Sweep, cell: Cell) -> int:
+    """How many trials the cell's search asks for, before repeats."""
+    return sweep.samples if cell.search else 1
+
+
+def repeats(sweep: Sweep, cell: Cell) -> int:
+    """How often the cell's best trial is run in all; a pretrained evaluation has no randomness to repeat."""
+    return sweep.repeats if cell.trial.paradigm is not None else 1
+
+
+def wanted(sweep: Sweep, cell: Cell) -> int:
+    """How many trials the cell has in all."""
+    return samples(sweep, cell) + repeats(sweep, cell) - 1
+
+
+def folder_of_sweeps() -> Path:
+    """Where the sweeps that come with humansim lie: beside the package in a checkout, inside it when installed."""
+    package = Path(humansim.__file__).parent
+    return next((place for place in (package / "sweeps", package.parent / "sweeps") if place.is_dir()), package)
+
+
+def load_sweep(name: str) -> Sweep:
+    """A sweep from a Python file with `SWEEP = Sweep(...)`, or one that comes with humansim by its name.
+
+    Raises:
+        BadInput: no such sweep, or its file is wrong; the message names file and field.
+    """
+    file = Path(name)
+    if file.suffix != ".py":
+        known = {path.stem: path for path in sorted(folder_of_sweeps().glob("[!_]*.py"))}
+        if name not in known:
+            raise BadInput(f"unknown sweep {name!r}{near(name, list(known))}; or give a path that ends in .py")
+        file = known[name]
+    if not file.is_file():
+        raise BadInput(f"{file}: no such file")
+    try:
+        sweep = runpy.run_path(str(file)).get("SWEEP")
+    except ValidationError as error:
+        raise BadInput(f"{file}: {error.title}.{explain(error)}") from None
+    except BadInput as error:
+        raise BadInput(f"{file}: {error}") from None
+    except Exception as error:
+        line = _line_in(file, error)
+        raise BadInput(f"{file}{line}: {type(error).__name__}: {error}") from None
+    if not isinstance(sweep, Sweep):
+        raise BadInput(f"{file}: it must set SWEEP = Sweep(...)")
+    try:
+        cells(sweep)
+    except BadInput as error:
+        raise BadInput(f"{file}: {error}") from None
+    return sweep
+
+
+def _line_in(file: Path, error: Exception) -> str:
+    if isinstance(error, SyntaxError):
+        return f", line {error.lineno}"
+    lines = []
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == str(file):
+            lines.append(trace.tb_lineno)
+        trace = trace.tb_next
+    return f", line {lines[-1]}" if lines else ""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A trial that a cell's search has asked for."""
+
+    cell: str
+    index: int
+    trial: Trial
+
+
+class Ledger:
+    """Which trials a sweep has asked for, in order: `sweeps/<name>/asked.jsonl`, appended before a trial starts.
+
+    It makes a search the same after a restart even where an outcome it was drawn from has changed since (a failed
+    trial that was run again). A line torn by a crash is dropped: its trial had not started.
+    """
+
+    def __init__(self, root: Root, sweep: str) -> None:
+        self.file = root.sweeps / sweep / "asked.jsonl"
+
+    def read(self) -> list[Asked]:
+        """All that was asked, oldest first."""
+        if not self.file.exists():
+            return []
+        asked = []
+        lines = self.file.read_bytes().split(b"\n")
+        for number, line in enumerate(lines, start=1):
+            if not line:
+                continue
+            try:
+                row = json.loads(line)
+                asked.append(Asked(row["cell"], row["index"], Trial.model_validate(row["trial"])))
+            except (ValueError, KeyError, TypeError) as error:
+                if number == len(lines):  # torn by a crash
+                    continue
+                raise BadInput(f"{self.file}, line {number}: damaged ({error}); delete that line") from None
+        return asked
+
+    def append(self, asked: Asked) -> None:
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        line = json.dumps({"cell": asked.cell, "index": asked.index, "trial": asked.trial.model_dump(mode="json")})
+        with open(self.file, "ab+") as file:
+            torn = file.tell() > 0 and not _ends_a_line(file)
+            if torn:
+                whole = self.file.read_bytes().rpartition(b"\n")[0]
+                file.truncate(len(whole) + 1 if whole else 0)
+            file.write(line.encode() + b"\n")
+            file.flush()
+
+
+def _ends_a_line(file: Any) -> bool:
+    file.seek(-1, 2)
+    return bool(file.read(1) == b"\n")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A sweep and what is there of it.
+
+    Attributes:
+        trials: cell key -> the trials known so far, with their state: grid cells without a search, and what their
+            searches have asked for.
+        to_ask: how many trials the searches and repeats will add.
+    """
+
+    sweep: Sweep
+    cells: list[Cell]
+    trials: dict[str, list[tuple[Trial, State]]]
+    to_ask: int
+
+    def counts(self) -> Counter[str]:
+        """State -> number of trials, those still to be asked for among "to run"."""
+        states = {trial.id: state for trials in self.trials.values() for trial, state in trials}
+        found = Counter(str(state) for state in states.values())
+        found[str(State.TO_RUN)] += self.to_ask
+        return found
+
+
+def plan(sweep: Sweep, root: Root) -> Plan:
+    """What a sweep would run, and what of it is there; reads the disk only."""
+    by_cell: dict[str, list[Trial]] = {}
+    for asked in Ledger(root, sweep.name).read():
+        by_cell.setdefault(asked.cell, []).append(asked.trial)
+    trials, to_ask, every = {}, 0, cells(sweep)
+    for cell in every:
+        total = wanted(sweep, cell)
+        known = by_cell.get(cell.key, [])[:total] or ([] if cell.search else [cell.trial])
+        trials[cell.key] = [(trial, results.state(root, trial)) for trial in known]
+        to_ask += total - len(known)
+    return Plan(sweep, every, trials, to_ask)
+
+
+def remember(sweep: Sweep, root: Root) -> None:
+    """Keeps the sweep beside its results, so that `status` needs no file."""
+    with written_whole(root.sweeps / sweep.name / "sweep.json") as file:
+        file.write_text(sweep.model_dump_json(indent=1))
+
+
+def remembered(root: Root) -> Iterable[Sweep]:
+    """The sweeps that were submitted under this root, by name."""
+    for file in sorted(root.sweeps.glob("*/sweep.json")):
+        try:
+            yield Sweep.model_validate_json(file.read_bytes())
+        except ValidationError as error:
+            raise BadInput(f"{file}: damaged ({explain(error)}); delete it and submit the sweep again") from None

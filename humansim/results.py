@@ -1,0 +1,168 @@
+"""Results on disk. The folder of a trial is its checkpoint, its commit and its record; no torch needed to read it.
+
+    results/<trial id>/
+        trial.json            what is run here
+        lock                  held by the process that runs it
+        checkpoint.pt         after each epoch; gone when the trial has finished
+        answers.parquet       the distances of every evaluated triplet
+        weights.safetensors   the fine-tuned backbone
+        result.json           written last, at once: its presence is what "finished" means
+        failure.json          instead of it, why the trial failed
+"""
+
+import contextlib
+import datetime
+import enum
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from humansim.errors import BadInput
+from humansim.root import Root, locked, written_whole
+from humansim.spec import Frozen, Trial, explain
+
+RESULT, FAILURE, CHECKPOINT, ANSWERS, WEIGHTS = (
+    "result.json",
+    "failure.json",
+    "checkpoint.pt",
+    "answers.parquet",
+    "weights.safetensors",
+)
+
+
+class Score(Frozen):
+    """One backbone on one set under one measure; shares in [0, 1], None where it cannot be told.
+
+    `score` is the 2AFC score with its 95 % interval `low`, `high` (bootstrap, clustered by judgement trial or query);
+    `accuracy` is against the majority; `plug_in`, `fresh_judge` and `best` are the human ceilings of the set.
+    """
+
+    set: str
+    part: Literal["validation", "test"]
+    measure: str
+    n: int
+    score: float
+    low: float | None
+    high: float | None
+    accuracy: float | None
+    plug_in: float
+    fresh_judge: float | None
+    best: float
+
+
+class Result(Frozen):
+    """A finished trial.
+
+    Attributes:
+        history: one row an epoch: epoch, loss, validation (2AFC, cosine, mean over sets), lr, seconds,
+            images_per_second, and time (milliseconds since 1970).
+        provenance: versions, device, fingerprints of data and weights, whether judges were simulated, and the
+            leakage stamp `shared`.
+        seconds: prepare, train, evaluate.
+        peak_memory: bytes: of the device's memory on a GPU, of the process's on a CPU.
+        finished: milliseconds since 1970.
+    """
+
+    trial: Trial
+    scores: tuple[Score, ...]
+    history: tuple[dict[str, float], ...]
+    provenance: dict[str, Any]
+    seconds: dict[str, float]
+    peak_memory: int
+    finished: int
+
+    def mean(self, part: str, measure: str = "cosine") -> float:
+        """The 2AFC score, mean over the sets."""
+        scores = [s.score for s in self.scores if s.part == part and s.measure == measure]
+        return sum(scores) / len(scores) if scores else math.nan
+
+
+class Failure(Frozen):
+    """A trial that did not finish: `error` (it raised), `oom` (out of memory) or `lost` (its process died)."""
+
+    trial: Trial
+    kind: Literal["error", "oom", "lost"]
+    reason: str
+    traceback: str
+    finished: int
+
+
+Outcome = Result | Failure
+
+
+class State(enum.StrEnum):
+    """What the disk says of a trial."""
+
+    FINISHED = "finished"
+    FAILED = "failed"
+    RUNNING = "running"
+    RESUMABLE = "resumable"
+    TO_RUN = "to run"
+
+
+def folder(root: Root, trial: Trial) -> Path:
+    return root.results / trial.id
+
+
+def load(root: Root, trial: Trial) -> Outcome | None:
+    """How a trial ended; None if it has not.
+
+    Raises:
+        BadInput: its file is damaged.
+    """
+    for name, kind in ((RESULT, Result), (FAILURE, Failure)):
+        file = folder(root, trial) / name
+        try:
+            return kind.model_validate_json(file.read_bytes())  # type: ignore[attr-defined, no-any-return]
+        except FileNotFoundError:
+            continue
+        except ValidationError as error:
+            raise BadInput(f"{file}: damaged ({explain(error)}); delete the folder and the trial runs again") from None
+    return None
+
+
+def save(root: Root, outcome: Outcome) -> None:
+    """Commits how a trial ended: from here on it is finished, or failed."""
+    name = RESULT if isinstance(outcome, Result) else FAILURE
+    with written_whole(folder(root, outcome.trial) / name) as file:
+        file.write_text(outcome.model_dump_json(indent=1))
+    if isinstance(outcome, Result):
+        (folder(root, outcome.trial) / FAILURE).unlink(missing_ok=True)
+
+
+def forget_failure(root: Root, trial: Trial) -> None:
+    """Lets a failed trial run again, from its checkpoint if it has one."""
+    (folder(root, trial) / FAILURE).unlink(missing_ok=True)
+
+
+def state(root: Root, trial: Trial) -> State:
+    """What the disk says of a trial; needs neither Ray nor MLflow."""
+    place = folder(root, trial)
+    if (place / RESULT).exists():
+        return State.FINISHED
+    if (place / "lock").exists():
+        with locked(place / "lock", wait=False) as free:
+            if not free:
+                return State.RUNNING
+    if (place / FAILURE).exists():
+        return State.FAILED
+    return State.RESUMABLE if (place / CHECKPOINT).exists() else State.TO_RUN
+
+
+@contextlib.contextmanager
+def claimed(root: Root, trial: Trial) -> Iterator[Path]:
+    """The trial's folder, for one process at a time; waits while another has it."""
+    place = folder(root, trial)
+    with locked(place / "lock", wait=True):
+        if not (place / "trial.json").exists():
+            with written_whole(place / "trial.json") as file:
+                file.write_text(trial.model_dump_json(indent=1))
+        yield place
+
+
+def now() -> int:
+    """Milliseconds since 1970."""
+    return int(datetime.datetime.now(datetime.UTC).timestamp() * 1000)

@@ -1,0 +1,95 @@
+"""The one folder under which everything lies that humansim writes, and how files there are written."""
+
+import contextlib
+import fcntl
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from humansim.errors import BadInput
+
+
+@dataclass(frozen=True)
+class Root:
+    """Where things lie. Circumstance, never part of a trial's identity: a root may be moved or shared.
+
+    Attributes:
+        path: absolute path of the root.
+        data: folder in which the `table` source looks its folders up by name.
+    """
+
+    path: Path
+    data: Path
+
+    @classmethod
+    def at(cls, path: str | Path | None = None, data: str | Path | None = None) -> "Root":
+        """The root at a path, else `HUMANSIM_ROOT`, else ./humansim-runs; made if it does not exist.
+
+        Data folders are looked up in `data`, else `HUMANSIM_DATA`, else `<root>/data`.
+
+        Raises:
+            BadInput: the folder cannot be made or written to.
+        """
+        root = Path(path or os.environ.get("HUMANSIM_ROOT") or "humansim-runs").absolute()
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=root):
+                pass
+        except OSError as error:
+            raise BadInput(
+                f"root {root}: not a folder that can be written to ({error.strerror}); give another with --root"
+            ) from None
+        return cls(root, Path(data or os.environ.get("HUMANSIM_DATA") or root / "data").absolute())
+
+    @property
+    def results(self) -> Path:
+        return self.path / "results"
+
+    @property
+    def images(self) -> Path:
+        return self.path / "images"
+
+    @property
+    def sweeps(self) -> Path:
+        return self.path / "sweeps"
+
+    @property
+    def tracking_uri(self) -> str:
+        return f"sqlite:///{self.path / 'mlflow.db'}"
+
+
+@contextlib.contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Gives a temporary path beside `path` to write a file to, then puts it in place at once, or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def locked(path: Path, *, wait: bool) -> Iterator[bool]:
+    """Holds a lock file. Yields whether the lock was had: always True when waiting.
+
+    The kernel gives the lock back when its process ends, however it ends.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a+b") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        yield True

@@ -1,0 +1,203 @@
+"""Which trial next: one Optuna study for each cell, ask and tell. Only here: optuna.
+
+What a search asks for is a function of the sweep and of outcomes alone, never of timing: sample i of a cell is drawn
+by a sampler seeded with (cell, i) from a study that holds the outcomes of samples 0 .. i - parallel. So a sweep that was
+killed, resumed, or run on more machines asks for the same trials as one that ran through.
+"""
+
+import warnings
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import optuna
+
+from humansim import plan
+from humansim.plan import Asked, Ledger
+from humansim.results import Outcome, Result
+from humansim.spec import Cell, Choice, Space, Sweep, Trial, digest
+
+STARTUP = 10  # samples of a cell drawn at random before the sampler learns (Optuna's own default)
+
+Told = tuple[dict[str, Any], float | None]
+
+
+def suggest(space: dict[str, Space], history: Sequence[Told], seed: int) -> dict[str, Any]:
+    """The next point of a search: TPE (Bergstra et al. 2011; multivariate), maximising.
+
+    Args:
+        space: axis -> range.
+        history: settings and value of each sample told so far, in order; None for a failed one.
+        seed: of the sampler.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # multivariate TPE is the better one
+        sampler = optuna.samplers.TPESampler(n_startup_trials=STARTUP, multivariate=True, seed=seed)
+    study = optuna.create_study(direction="maximize", sampler=sampler)
+    distributions = {axis: _distribution(space[axis]) for axis in sorted(space)}
+    for settings, value in history:
+        state = optuna.trial.TrialState.FAIL if value is None else optuna.trial.TrialState.COMPLETE
+        study.add_trial(
+            optuna.trial.create_trial(params=settings, distributions=distributions, value=value, state=state)
+        )
+    return study.ask(distributions).params
+
+
+def _distribution(space: Space) -> optuna.distributions.BaseDistribution:
+    if isinstance(space, Choice):
+        return optuna.distributions.CategoricalDistribution(space.values)
+    if space.step is not None:
+        return optuna.distributions.IntDistribution(int(space.low), int(space.high), step=space.step)
+    return optuna.distributions.FloatDistribution(space.low, space.high, log=space.log)
+
+
+class _CellSearch:
+    """One cell: its samples, then the repeats of its best."""
+
+    def __init__(self, sweep: Sweep, cell: Cell, asked: Sequence[Trial]) -> None:
+        self.sweep, self.cell, self.asked = sweep, cell, list(asked)
+        self.samples = plan.samples(sweep, cell)
+        self.wanted = plan.wanted(sweep, cell)
+        self.asked = self.asked[: self.wanted]
+
+    def next(self, outcomes: dict[str, Outcome]) -> Trial | None:
+        """The next trial of this cell; None while it has to wait for outcomes."""
+        index = len(self.asked)
+        if index < self.samples:
+            if not self.cell.search:
+                return self.cell.trial
+            needed = self.asked[: max(0, index - self.sweep.parallel + 1)]
+            if len(needed) < STARTUP:
+                needed = []  # the sampler would not look at them
+            if any(trial.id not in outcomes for trial in needed):
+                return None
+            history = [(self._settings(trial), _value(outcomes[trial.id])) for trial in needed]
+            seed = int(digest([self.cell.key, index], 8), 16)
+            return plan.checked(self.cell.trial.having(suggest(self.cell.search, history, seed)))
+        samples = self.asked[: self.samples]
+        if any(trial.id not in outcomes for trial in samples):
+            return None
+        best = self.best(outcomes)
+        if best is None:  # every sample failed: there is nothing to repeat
+            self.wanted = index
+            return None
+        return best.having({"seed": best.seed + index - self.samples + 1})
+
+    def best(self, outcomes: dict[str, Outcome]) -> Trial | None:
+        """The finished sample with the highest validation score, the earliest of equals."""
+        scored = [
+            (value, -i, trial)
+            for i, trial in enumerate(self.asked[: self.samples])
+            if trial.id in outcomes and (value := _value(outcomes[trial.id])) is not None
+        ]
+        return max(scored, key=lambda one: one[:2])[2] if scored else None
+
+    def _settings(self, trial: Trial) -> dict[str, Any]:
+        """The searched values of a trial; an argument at its default was left out of the trial and is put back."""
+        found = {}
+        for axis in self.cell.search:
+            field, dot, argument = axis.partition(".")
+            value = getattr(trial, field)
+            if dot:
+                entry = plan.REGISTRIES[field].entry(value)
+                value = value.kwargs.get(argument, entry.arguments[argument].default)
+            found[axis] = value
+        return found
+
+
+def _value(outcome: Outcome) -> float | None:
+    """What a search maximises: the validation 2AFC score, cosine, mean over sets."""
+    return outcome.mean("validation") if isinstance(outcome, Result) else None
+
+
+class Search:
+    """All cells of a sweep: `ask` for trials until `done`, `tell` how each ended.
+
+    Args:
+        sweep: what to search.
+        ledger: what was asked earlier, and where to note what is asked now.
+        known: looks up how a trial ended earlier, None if it has not; such a trial is not asked for again.
+        on_known: called with each such trial's outcome, once.
+    """
+
+    def __init__(
+        self,
+        sweep: Sweep,
+        ledger: Ledger,
+        known: Callable[[Trial], Outcome | None] = lambda trial: None,
+        on_known: Callable[[Outcome], None] = lambda outcome: None,
+    ) -> None:
+        self.ledger, self.known, self.on_known = ledger, known, on_known
+        before: dict[str, list[Trial]] = {}
+        for asked in ledger.read():
+            if asked.index == len(before.setdefault(asked.cell, [])):
+                before[asked.cell].append(asked.trial)
+        self.cells = [_CellSearch(sweep, cell, before.get(cell.key, [])) for cell in plan.cells(sweep)]
+        self.outcomes: dict[str, Outcome] = {}
+        self.running: dict[str, Trial] = {}
+        self._again = deque(trial for cell in self.cells for trial in cell.asked)
+        self._ready = deque(self.cells)
+        self._blocked: list[_CellSearch] = []
+
+    @property
+    def size(self) -> int:
+        """How many trials the sweep has in all."""
+        return sum(cell.wanted for cell in self.cells)
+
+    @property
+    def done(self) -> bool:
+        """Nothing is left to ask for or to wait for."""
+        return not (self._again or self.running or self._ready or self._blocked)
+
+    def ask(self) -> Trial | None:
+        """The next trial to run, now the caller's to tell; None if there is none, or none before others are told."""
+        while (trial := self._next()) is not None:
+            if trial.id in self.outcomes or trial.id in self.running:
+                continue  # two cells, or two samples, that are the same trial
+            outcome = self.known(trial)
+            if outcome is None:
+                self.running[trial.id] = trial
+                return trial
+            self._note(outcome)
+            self.on_known(outcome)
+        return None
+
+    def anything_to_run(self) -> bool:
+        """Whether `ask` has a trial to give; takes note of all outcomes that are known before it."""
+        trial = self.ask()
+        if trial is not None:
+            self._again.appendleft(self.running.pop(trial.id))
+        return trial is not None
+
+    def tell(self, outcome: Outcome) -> None:
+        """How a trial ended."""
+        self.running.pop(outcome.trial.id, None)
+        self._note(outcome)
+
+    def _note(self, outcome: Outcome) -> None:
+        self.outcomes[outcome.trial.id] = outcome
+        self._ready.extendleft(reversed(self._blocked))
+        self._blocked.clear()
+
+    def _next(self) -> Trial | None:
+        if self._again:
+            return self._again.popleft()
+        # In turn: the first samples of all cells before the second of any, so that every cell is under way early.
+        while self._ready:
+            cell = self._ready.popleft()
+            if len(cell.asked) == cell.wanted:
+                continue
+            trial = cell.next(self.outcomes)
+            if trial is not None:
+                self.ledger.append(Asked(cell.cell.key, len(cell.asked), trial))
+                cell.asked.append(trial)
+                self._ready.append(cell)
+                return trial
+            if len(cell.asked) < cell.wanted:
+                self._blocked.append(cell)
+        return None
+
+    def best(self) -> list[tuple[Cell, Trial | None]]:
+        """Each cell with its best trial by validation score, None where none has finished."""
+        return [(cell.cell, cell.best(self.outcomes)) for cell in self.cells]

@@ -1,0 +1,159 @@
+"""What a person sees in the terminal: progress on standard error, tables on standard output."""
+
+import shutil
+import sys
+import time
+from collections import Counter
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table as RichTable
+
+from humansim.results import Failure, Outcome
+from humansim.spec import Trial
+from humansim.tables import Table
+from humansim.tracking import run_name
+
+SIMULATED = "simulated judges"
+
+
+def console(stderr: bool = False) -> Console:
+    """A console as wide as the terminal; wide enough for a table where there is none."""
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() else max(160, shutil.get_terminal_size().columns)
+    return Console(stderr=stderr, width=width, highlight=False, soft_wrap=False)
+
+
+class Terminal:
+    """Shows a submit while it runs: a bar with the time left where there is a terminal, else a line for each event."""
+
+    def __init__(self, base: Trial = Trial()) -> None:
+        self.base = base
+        self.console = console(stderr=True)
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}"),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        self.trials: TaskID | None = None
+        self.decoding: TaskID | None = None
+        self.begun = time.monotonic()
+        self.ran = 0
+
+    def __enter__(self) -> "Terminal":
+        self.progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.progress.stop()
+
+    def step(self, what: str) -> None:
+        self.console.print(f"[dim]{what} ...[/dim]")
+
+    def images(self, done: int, total: int) -> None:
+        if self.decoding is None:
+            self.decoding = self.progress.add_task("decoding images", total=total, left="")
+        self.progress.update(self.decoding, completed=done, total=total, visible=done < total)
+
+    def started(self, total: int) -> None:
+        self.trials = self.progress.add_task("trials", total=total, left="")
+        self.begun = time.monotonic()
+
+    def epoch(self, trial: Trial, row: dict[str, float]) -> None:
+        if self.trials is not None:
+            at = f"epoch {row['epoch']:.0f}/{trial.epochs} validation {100 * row['validation']:.1f}"
+            self.progress.update(self.trials, description=f"trials ({trial.id[:8]} {at})")
+
+    def ended(self, outcome: Outcome, known: bool) -> None:
+        if self.trials is not None:
+            self.progress.advance(self.trials)
+            if not known:
+                self.ran += 1
+                task = self.progress.tasks[self.trials]
+                seconds = (time.monotonic() - self.begun) / self.ran * ((task.total or 0) - task.completed)
+                self.progress.update(self.trials, left=f"about {_duration(seconds)} left")
+        if known:
+            return
+        name = f"{outcome.trial.id[:8]}  {run_name(outcome.trial, self.base)}"
+        if isinstance(outcome, Failure):
+            self.console.print(f"[red]failed[/red]    {name}: {outcome.reason}", markup=True)
+        else:
+            took = _duration(sum(outcome.seconds.values()))
+            score = f"validation {_points(outcome.mean('validation'))}" if outcome.mean("validation") >= 0 else ""
+            self.console.print(f"[green]finished[/green]  {name}  {score}  ({took})")
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _points(share: float | None) -> str:
+    return "" if share is None or share != share else f"{100 * share:.2f}"
+
+
+def _value(value: object) -> str:
+    if isinstance(value, dict):  # a variant
+        arguments = ", ".join(f"{key}={_value(given)}" for key, given in value.items() if key != "name")
+        return f"{value['name']}({arguments})"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def scores(table: Table, title: str, simulated: bool) -> RichTable:
+    """2AFC scores in per cent with their 95 % intervals, one column a set."""
+    sets = list(dict.fromkeys(name for row in table for name in row["sets"]))
+    axes = list(dict.fromkeys(axis for row in table for axis in row["axes"]))
+    shown = RichTable(
+        title=title + (f"  [{SIMULATED}]" if simulated else ""),
+        caption="2AFC score in per cent, soft credit, [95 % interval, bootstrap over queries or judgement trials]",
+        title_justify="left",
+        caption_justify="left",
+    )
+    shown.add_column("", no_wrap=True)
+    for axis in axes:
+        shown.add_column(axis, overflow="fold")
+    if any("validation" in row for row in table):
+        shown.add_column("validation", justify="right", no_wrap=True)
+    for name in sets:
+        shown.add_column(name, justify="right", no_wrap=True)
+    for row in table:
+        cells = [row["kind"], *(_value(row["axes"].get(axis, "")) for axis in axes)]
+        if any("validation" in other for other in table):
+            cells.append(_points(row.get("validation")))
+        for name in sets:
+            score = row["sets"].get(name, {})
+            low, high = score.get("low"), score.get("high")
+            interval = f" \\[{100 * low:.1f}, {100 * high:.1f}]" if low is not None and high is not None else ""
+            cells.append(_points(score.get("score")) + interval)
+        shown.add_row(*cells)
+    return shown
+
+
+def states(rows: list[tuple[str, Counter[str]]], title: str, first: str) -> RichTable:
+    """Trials by state, one row a cell or a sweep."""
+    order = ("finished", "running", "resumable", "to run", "failed")
+    shown = RichTable(title=title, title_justify="left")
+    shown.add_column(first)
+    for state in order:
+        shown.add_column(state, justify="right")
+    for name, counts in rows:
+        shown.add_row(name, *(str(counts[state] or "") for state in order))
+    return shown
+
+
+def plain(rows: list[dict[str, Any]], title: str) -> RichTable:
+    """Any rows of text, one column a key."""
+    shown = RichTable(title=title, title_justify="left")
+    for key in rows[0] if rows else ["(none)"]:
+        shown.add_column(key)
+    for row in rows:
+        shown.add_row(*(str(value) for value in row.values()))
+    return shown
+
+

@@ -1,0 +1,247 @@
+"""Submit a sweep, and submit it again: what is finished is kept, what is missing runs."""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from humansim import plan, results
+from humansim.errors import BadInput
+from humansim.material import prepare
+from humansim.plan import Ledger
+from humansim.results import Failure, Outcome, Result
+from humansim.root import Root, locked
+from humansim.spec import Cell, Sweep, Trial, Variant
+
+Row = dict[str, float]
+
+
+class Watcher(Protocol):
+    """Who shows a person what happens."""
+
+    def step(self, what: str) -> None:
+        """A stage begins: reading data, starting Ray."""
+
+    def images(self, done: int, total: int) -> None:
+        """Images are being decoded."""
+
+    def started(self, total: int) -> None:
+        """Trials begin to run; so many are in the sweep."""
+
+    def epoch(self, trial: Trial, row: Row) -> None:
+        """A trial has finished an epoch."""
+
+    def ended(self, outcome: Outcome, known: bool) -> None:
+        """A trial has ended, now or (known) in an earlier submit."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """How a submit ended.
+
+    Attributes:
+        best: each cell with its best trial's result by validation score, None where nothing has finished.
+        outcomes: every trial of the sweep that has ended, now or earlier.
+        missing: how many trials have not ended.
+        interrupted: Ctrl-C or SIGTERM stopped it.
+        untracked: why results could not all be written to MLflow; the next submit makes up for it.
+    """
+
+    best: list[tuple[Cell, Result | None]]
+    outcomes: list[Outcome] = field(default_factory=list)
+    missing: int = 0
+    interrupted: bool = False
+    untracked: Exception | None = None
+
+    @property
+    def failures(self) -> list[Failure]:
+        return [outcome for outcome in self.outcomes if isinstance(outcome, Failure)]
+
+
+def submit(
+    sweep: Sweep,
+    root: Root,
+    watcher: Watcher,
+    *,
+    address: str | None = None,
+    tracking: str | None = None,
+    serial: bool = False,
+    retry_failed: bool = False,
+) -> Report:
+    """Runs what is missing of a sweep, through Ray (or serially), every trial into MLflow.
+
+    Args:
+        address: of a Ray cluster; else `RAY_ADDRESS`, else Ray is started on this machine.
+        tracking: MLflow tracking URI; else `MLFLOW_TRACKING_URI`, else SQLite under the root.
+        serial: one trial after another in this process, without Ray.
+        retry_failed: run failed trials again. Trials whose process died are always run again.
+
+    Raises:
+        BadInput: anything the user can mend, before anything is trained where it can be known.
+    """
+    cells = plan.cells(sweep)
+    with locked(root.sweeps / sweep.name / "lock", wait=False) as free:
+        if not free:
+            raise BadInput(f"sweep {sweep.name!r} is running already under {root.path}: humansim status {sweep.name}")
+        watcher.step("reading images and judgements")
+        data = {}
+        for trial in _one_for_each_store(cells):
+            data[trial.source] = prepare(trial, root, watcher.images).fingerprint
+        before = [o for trial in known_trials(sweep, root) if (o := results.load(root, trial)) is not None]
+        check_unmixed(before, data)
+        plan.remember(sweep, root)
+
+        from humansim.launch import Follow
+        from humansim.search import Search
+        from humansim.tracking import Tracker, tracking_uri
+
+        watcher.step("opening MLflow")
+        tracker = Tracker(tracking_uri(root, tracking), root, sweep)
+
+        def known(trial: Trial) -> Outcome | None:
+            outcome = results.load(root, trial)
+            if isinstance(outcome, Failure) and (retry_failed or outcome.kind == "lost"):
+                results.forget_failure(root, trial)
+                return None
+            return outcome
+
+        def ended(outcome: Outcome, known: bool = False) -> None:
+            tracker.ended(outcome)
+            watcher.ended(outcome, known)
+
+        def epoch(trial: Trial, row: Row) -> None:
+            tracker.epoch(trial, row)
+            watcher.epoch(trial, row)
+
+        search = Search(sweep, Ledger(root, sweep.name), known, lambda outcome: ended(outcome, known=True))
+        interrupted, untracked = False, None
+        try:
+            with _stoppable():
+                watcher.started(search.size)
+                if search.anything_to_run():
+                    _launch(search, root, Follow(epoch, ended), sweep.name, watcher, address, serial)
+        except KeyboardInterrupt:
+            interrupted = True
+        finally:
+            untracked = tracker.close()
+        outcomes = list(search.outcomes.values())
+        check_unmixed(outcomes, data)
+        best = []
+        for cell, trial in search.best():
+            outcome = search.outcomes[trial.id] if trial is not None else None
+            best.append((cell, outcome if isinstance(outcome, Result) else None))
+        missing = plan.plan(sweep, root).counts()
+        left = sum(missing.values()) - missing["finished"] - missing["failed"]
+        return Report(best, outcomes, left, interrupted, untracked)
+
+
+def run_one(trial: Trial, sweep: Sweep, root: Root, watcher: Watcher, tracking: str) -> Result:
+    """Runs one trial in this process and logs it to the sweep's experiment.
+
+    Raises:
+        BadInput: anything the user can mend.
+    """
+    watcher.step("reading images and judgements")
+    data = {trial.source: prepare(trial, root, watcher.images).fingerprint}
+    before = results.load(root, trial)
+    check_unmixed([before] if before else [], data)
+    if isinstance(before, Failure):
+        results.forget_failure(root, trial)
+    from humansim.tracking import Tracker
+
+    watcher.step("opening MLflow")
+    tracker = Tracker(tracking, root, sweep)
+    watcher.started(1)
+    try:
+        from humansim import train
+
+        def epoch(row: Row) -> None:
+            tracker.epoch(trial, row)
+            watcher.epoch(trial, row)
+
+        result = train.run(trial, root, report=epoch)
+        tracker.ended(result)
+        watcher.ended(result, known=False)
+    finally:
+        untracked = tracker.close()
+    if untracked is not None:
+        raise BadInput(f"the result is in {root.results / trial.id}, but MLflow did not take it: {untracked}")
+    return result
+
+
+def _launch(search: Any, root: Root, follow: Any, name: str, watcher: Watcher, address: str | None, serial: bool) -> None:
+    if serial:
+        from humansim import train
+        from humansim.launch import serial as one_by_one
+
+        one_by_one.launch(search, root, train.run, follow)
+        return
+    watcher.step("starting Ray")
+    from humansim.launch import on_ray
+
+    with on_ray.connected(address):
+        watcher.step("running trials")
+        on_ray.launch(search, root, on_ray.run_here, follow, name)
+
+
+def _one_for_each_store(cells: Iterable[Cell]) -> list[Trial]:
+    """A trial for each set of images that the cells need at some resolution, those that fit on them first."""
+    found: dict[Any, Trial] = {}
+    for cell in sorted(cells, key=lambda cell: cell.trial.paradigm is None):
+        trial = cell.trial
+        backbone = trial.backbone if trial.resolution is None else None
+        found.setdefault((trial.source, trial.protocol, trial.resolution, backbone), trial)
+    return list(found.values())
+
+
+def known_trials(sweep: Sweep, root: Root) -> list[Trial]:
+    """The trials of a sweep that are known by now: its grid's, and what its searches have asked for."""
+    return [trial for trials in plan.plan(sweep, root).trials.values() for trial, _ in trials]
+
+
+def check_unmixed(outcomes: Iterable[Outcome], data: dict[Variant, str]) -> None:
+    """Refuses to put results side by side that were made from different data or weights under the same name.
+
+    Args:
+        data: fingerprint of each source as it is now.
+
+    Raises:
+        BadInput: naming a trial and what differs.
+    """
+    weights: dict[Variant, tuple[str, str]] = {}
+    for outcome in outcomes:
+        if not isinstance(outcome, Result):
+            continue
+        trial, made = outcome.trial, outcome.provenance
+        now = data.get(trial.source)
+        if now is not None and made["data"] != now:
+            raise BadInput(
+                f"trial {trial.id}: {trial.source} has changed since it was run (data {made['data'][:12]} then, "
+                f"{now[:12]} now); put the changed data under another name, or use another --root"
+            )
+        own = made["weights"]["fingerprint"]
+        first, other = weights.setdefault(trial.backbone, (own, trial.id))
+        if own != first:
+            raise BadInput(
+                f"trials {other} and {trial.id} started from different weights of {trial.backbone} ({first[:12]} and "
+                f"{own[:12]}: another version of a package?); delete the folder of the older one, or use another --root"
+            )
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """SIGTERM (a preempted node, `kill`) stops like Ctrl-C."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

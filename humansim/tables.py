@@ -1,0 +1,84 @@
+"""Tables of results as plain rows: what the command line prints and writes as JSON."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from humansim.backbones import backbone
+from humansim.results import Result, Score
+from humansim.scores import CHANCE
+from humansim.spec import Cell
+
+Table = list[dict[str, Any]]
+
+
+def kind(result: Result) -> str:
+    """What a result is to a reader: the floor, a pretrained or a fine-tuned model."""
+    if not backbone.entry(result.trial.backbone).facts.get("trainable", True):
+        return "floor"
+    return "pretrained" if result.trial.paradigm is None else "fine-tuned"
+
+
+def of_sweep(best: Iterable[tuple[Cell, Result | None]]) -> Table:
+    """One row for each cell: its best trial by validation score, on the test part under cosine, chance and ceilings around.
+
+    Each row has kind, axes (the cell's settings and what its search chose), trial (its id), validation, and sets:
+    name -> score, low, high. Shares in [0, 1].
+    """
+    found = [(cell, result) for cell, result in best if result is not None]
+    table: Table = []
+    for cell, result in found:
+        settings, chosen = cell.model_dump(mode="json")["settings"], result.trial.settings()
+        table.append(
+            {
+                "kind": kind(result),
+                "axes": {**settings, **{axis: chosen.get(axis) for axis in cell.search}},
+                "trial": result.trial.id,
+                "validation": result.mean("validation"),
+                "sets": {
+                    score.set: {"score": score.score, "low": score.low, "high": score.high}
+                    for score in result.scores
+                    if score.part == "test" and score.measure == "cosine"
+                },
+            }
+        )
+    order = ("floor", "pretrained", "fine-tuned")
+    table.sort(key=lambda row: order.index(row["kind"]))
+    return with_people(table, [result for _, result in found])
+
+
+def of_result(result: Result) -> Table:
+    """One row for each measure of one evaluated model, chance and ceilings around."""
+    measures = list(dict.fromkeys(score.measure for score in result.scores))
+    table: Table = [
+        {
+            "kind": kind(result),
+            "axes": {"measure": measure},
+            "trial": result.trial.id,
+            "sets": {
+                score.set: {"score": score.score, "low": score.low, "high": score.high, "accuracy": score.accuracy, "n": score.n}
+                for score in result.scores
+                if score.part == "test" and score.measure == measure
+            },
+        }
+        for measure in measures
+    ]
+    return with_people(table, [result])
+
+
+def with_people(table: Table, results: Sequence[Result]) -> Table:
+    """Chance above, the human ceilings below."""
+    scores: dict[str, Score] = {
+        score.set: score for result in results for score in result.scores if score.part == "test"
+    }
+    people: Table = []
+    for name, label in (("fresh_judge", "ceiling: fresh judge"), ("best", "ceiling: best")):
+        sets = {s: {"score": getattr(score, name)} for s, score in scores.items() if getattr(score, name) is not None}
+        if sets:
+            people.append({"kind": label, "axes": {}, "sets": sets})
+    chance = {"kind": "chance", "axes": {}, "sets": {s: {"score": CHANCE} for s in scores}}
+    return [chance, *table, *people] if scores else table
+
+
+def simulated(results: Iterable[Result]) -> bool:
+    """Whether any of the judges were simulated; whatever shows the results must say so."""
+    return any(result.provenance["simulated_judges"] for result in results)

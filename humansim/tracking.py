@@ -1,0 +1,237 @@
+"""Results -> MLflow. Only here: mlflow.
+
+One experiment a sweep, one run a trial, found again by its tag `trial_id`. The results on disk are the write-ahead log:
+whatever MLflow lacks is logged on the next submit. The driver is the only writer, on a thread of its own. Timestamps
+are those of the results, so logging a thing twice changes nothing.
+"""
+
+import logging
+import os
+import queue
+import re
+import threading
+import urllib.error
+import urllib.request
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from humansim import results
+from humansim.errors import BadInput
+from humansim.results import Failure, Outcome, Result
+from humansim.root import Root
+from humansim.spec import Sweep, Trial
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+
+Row = dict[str, float]
+
+
+def tracking_uri(root: Root, given: str | None = None) -> str:
+    """The tracking URI given, else `MLFLOW_TRACKING_URI`, else SQLite under the root; always absolute."""
+    return given or os.environ.get("MLFLOW_TRACKING_URI") or root.tracking_uri
+
+
+def how_to_open(uri: str) -> str:
+    """The command or address that shows the runs."""
+    return uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}"
+
+
+class Tracker:
+    """Writes the runs of one experiment."""
+
+    def __init__(self, uri: str, root: Root, sweep: Sweep) -> None:
+        """Opens the store, makes the experiment, and reads which runs are there.
+
+        Raises:
+            BadInput: the store cannot be reached or opened.
+        """
+        self.uri, self.root, self.base = uri, root, sweep.base
+        self.lost: Exception | None = None
+        self._queue: queue.Queue[tuple[Any, ...] | None] = queue.Queue()
+        if uri.startswith(("http://", "https://")):
+            try:
+                urllib.request.urlopen(uri.rstrip("/") + "/health", timeout=10).close()
+            except urllib.error.HTTPError:
+                pass  # it answers; what it minds, the client will say
+            except OSError as error:
+                reason = getattr(error, "reason", error)
+                raise BadInput(
+                    f"tracking server {uri} does not answer ({reason}); start it, or leave out --tracking and "
+                    "MLFLOW_TRACKING_URI to write to SQLite under the root"
+                ) from None
+        logging.getLogger("alembic").setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what mlflow's imports say is not the user's to mend
+            from mlflow import MlflowClient
+            from mlflow.exceptions import MlflowException
+
+        try:
+            self.client: MlflowClient = MlflowClient(tracking_uri=uri)
+            self.experiment = self._experiment(sweep)
+            self._runs, self._finished = self._existing()
+        except (MlflowException, OSError) as error:
+            first = str(error).strip().partition("\n")[0]
+            raise BadInput(f"tracking store {uri} cannot be used: {first}") from None
+        self._thread = threading.Thread(target=self._write_all, name="mlflow", daemon=True)
+        self._thread.start()
+
+    def _experiment(self, sweep: Sweep) -> str:
+        found = self.client.get_experiment_by_name(sweep.name)
+        if found is not None:
+            if found.lifecycle_stage == "deleted":
+                raise BadInput(
+                    f"experiment {sweep.name!r} was deleted in {self.uri}; restore it there "
+                    f"(mlflow experiments restore -x {found.experiment_id}) or rename the sweep"
+                )
+            return str(found.experiment_id)
+        # A server keeps artifacts where it was told to; a local database would put them into the working folder.
+        local = None if self.uri.startswith("http") else (self.root.path / "artifacts" / sweep.name).as_uri()
+        made = self.client.create_experiment(sweep.name, artifact_location=local)
+        if sweep.question:
+            self.client.set_experiment_tag(made, "mlflow.note.content", sweep.question)
+        return str(made)
+
+    def _existing(self) -> tuple[dict[str, str], set[str]]:
+        """trial id -> run id, and the ids of trials whose run is complete."""
+        runs, finished, token = {}, set(), None
+        while True:
+            page = self.client.search_runs([self.experiment], max_results=1000, page_token=token)
+            for run in page:
+                trial_id = run.data.tags.get("trial_id")
+                if trial_id:
+                    runs[trial_id] = run.info.run_id
+                    if run.info.status == "FINISHED":
+                        finished.add(trial_id)
+            token = page.token
+            if not token:
+                return runs, finished
+
+    def epoch(self, trial: Trial, row: Row) -> None:
+        """A training epoch, shown while the trial runs."""
+        self._queue.put(("epoch", trial, row))
+
+    def ended(self, outcome: Outcome) -> None:
+        """How a trial ended; a run that is complete already is left alone."""
+        self._queue.put(("ended", outcome))
+
+    def close(self) -> Exception | None:
+        """Writes what is still to be written; the error that stopped the writing, if one did."""
+        self._queue.put(None)
+        self._thread.join()
+        return self.lost
+
+    def _write_all(self) -> None:
+        while (item := self._queue.get()) is not None:
+            if self.lost is not None:
+                continue  # everything is on disk; the next submit logs what is lacking
+            try:
+                if item[0] == "epoch":
+                    self._write_epochs(item[1], [item[2]])
+                else:
+                    self._write_outcome(item[1])
+            except Exception as error:
+                self.lost = error
+
+    def _run(self, trial: Trial, start: int) -> str:
+        run = self._runs.get(trial.id)
+        if run is None:
+            tags = {"trial_id": trial.id, "mlflow.runName": run_name(trial, self.base)}
+            made = self.client.create_run(self.experiment, start_time=start, tags=tags)
+            run = self._runs[trial.id] = made.info.run_id
+            from mlflow.entities import Param
+
+            params = [Param(axis, str(value)) for axis, value in trial.settings().items()]
+            self.client.log_batch(run, params=params)
+        return run
+
+    def _write_epochs(self, trial: Trial, rows: list[Row]) -> None:
+        from mlflow.entities import Metric
+
+        if not rows or trial.id in self._finished:
+            return
+        run = self._run(trial, int(rows[0]["time"] - 1000 * rows[0]["seconds"]))
+        names = {
+            "train/loss": "loss",
+            "train/lr": "lr",
+            "train/images_per_second": "images_per_second",
+            "validation/2afc": "validation",
+        }
+        self.client.log_batch(
+            run,
+            metrics=[
+                Metric(name, row[key], int(row["time"]), int(row["epoch"])) for row in rows for name, key in names.items()
+            ],
+        )
+
+    def _write_outcome(self, outcome: Outcome) -> None:
+        from mlflow.entities import Metric, RunTag
+
+        trial = outcome.trial
+        if trial.id in self._finished:
+            return
+        if isinstance(outcome, Failure):
+            run = self._run(trial, outcome.finished)
+            tags = {"failure": outcome.kind, "failure.reason": outcome.reason[:500]}
+            self.client.log_batch(run, tags=[RunTag(k, v) for k, v in tags.items()])
+            self.client.log_text(run, outcome.traceback or outcome.reason, "traceback.txt")
+            self.client.set_terminated(run, "FAILED", outcome.finished)
+            return
+        run = self._run(trial, outcome.finished - int(1000 * sum(outcome.seconds.values())))
+        self._write_epochs(trial, list(outcome.history))
+        step = len(outcome.history)
+        metrics = final_metrics(outcome)
+        if step:
+            del metrics["validation/2afc"]  # the last point of its curve
+        tags = {
+            "judges": "simulated judges" if outcome.provenance["simulated_judges"] else "people",
+            "weights": outcome.provenance["weights"]["origin"],
+            "data": outcome.provenance["data"][:16],
+        }
+        self.client.log_batch(
+            run,
+            metrics=[Metric(name, value, outcome.finished, step) for name, value in metrics.items()],
+            tags=[RunTag(key, value) for key, value in tags.items()],
+        )
+        place = results.folder(self.root, trial)
+        for name in (results.RESULT, results.ANSWERS):
+            self.client.log_artifact(run, str(Path(place) / name))
+        for tag in self.client.get_run(run).data.tags:
+            if tag.startswith("failure"):  # it was retried, and finished
+                self.client.delete_tag(run, tag)
+        self.client.set_terminated(run, "FINISHED", outcome.finished)
+        self._finished.add(trial.id)
+
+
+def run_name(trial: Trial, base: Trial = Trial()) -> str:
+    """A name a person can read: backbone, paradigm, and in what the trial differs from the sweep's base."""
+    before = base.identity()
+    parts = [str(trial.backbone), str(trial.paradigm) if trial.paradigm else "pretrained"]
+    for field, value in trial.identity().items():
+        if field not in ("backbone", "paradigm") and value != before.get(field):
+            parts.append(f"{field}={value:.3g}" if isinstance(value, float) else f"{field}={value}")
+    return " ".join(parts)
+
+
+def final_metrics(result: Result) -> dict[str, float]:
+    """What a finished run shows: means over sets under cosine, every set and measure on the test part, ceilings."""
+    metrics = {"test/2afc": result.mean("test"), "validation/2afc": result.mean("validation")}
+    tested = [score for score in result.scores if score.part == "test"]
+    for score in tested:
+        metrics[_metric_name(f"test/{score.set}/{score.measure}")] = score.score
+    for name in ("fresh_judge", "best"):
+        of_sets = [getattr(s, name) for s in tested if s.measure == "cosine" and getattr(s, name) is not None]
+        if of_sets:
+            metrics[f"ceiling/{name}"] = sum(of_sets) / len(of_sets)
+    metrics["cost/seconds"] = sum(result.seconds.values())
+    metrics["cost/peak_memory_gib"] = result.peak_memory / 2**30
+    return {name: value for name, value in metrics.items() if value == value}
+
+
+def _metric_name(name: str) -> str:
+    return re.sub(r"[^\w\-. /]", "_", name)

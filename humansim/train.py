@@ -1,0 +1,321 @@
+"""run(trial) -> Result: where all parts meet. Plain Python: no Ray, no MLflow, no search."""
+
+import contextlib
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from humansim import results
+from humansim.backbones import backbone
+from humansim.backbones.module import Backbone
+from humansim.embedder import MEASURES, Embedder, as_images, distances
+from humansim.errors import BadInput
+from humansim.material import Material, Progress, prepare
+from humansim.optimizers import optimizer
+from humansim.paradigms import Objective, paradigm
+from humansim.results import Result, Score
+from humansim.root import Root, written_whole
+from humansim.scores import ceilings, summary, two_afc
+from humansim.spec import Trial, digest
+
+Row = dict[str, float]
+
+
+def run(
+    trial: Trial,
+    root: Root,
+    *,
+    device: str | None = None,
+    report: Callable[[Row], None] | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Runs a trial to its end, going on from its last epoch if it was interrupted; a finished one is read, not run.
+
+    On a CPU the scores are the same bits, interrupted or not.
+
+    Args:
+        trial: in its normal form (`plan.checked`).
+        device: "cuda" where there is one, else "cpu".
+        report: called after each epoch, once its checkpoint is safe, with that row of the history; rows of an
+            earlier, interrupted run are reported again.
+        progress: called with images done and images in all, in the final evaluation.
+
+    Raises:
+        BadInput: the data, or a part that cannot be made (weights that cannot be had).
+        FloatingPointError: the loss is no longer finite.
+    """
+    with results.claimed(root, trial) as folder, _reproducible(trial.threads):
+        ended = results.load(root, trial)
+        if isinstance(ended, Result):
+            return ended
+        place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        _reset_peak_memory(place)
+        seconds, clock = {}, time.perf_counter()
+        material = prepare(trial, root)
+        network = _make_backbone(trial)
+        pretrained = network.fingerprint()
+        seconds["prepare"] = time.perf_counter() - clock
+
+        clock, history = time.perf_counter(), []
+        embedder = Embedder(network).to(place)
+        if trial.paradigm is not None:
+            objective: Objective = paradigm.make(trial.paradigm)
+            embedder, history = _fit(trial, objective, embedder, material, folder, pretrained, report)
+        seconds["train"] = time.perf_counter() - clock
+
+        clock = time.perf_counter()
+        scores, answers = evaluate(embedder, material, progress)
+        seconds["evaluate"] = time.perf_counter() - clock
+        with written_whole(folder / results.ANSWERS) as file:
+            answers.to_parquet(file, index=False)
+        if trial.paradigm is not None:
+            _save_weights(embedder.backbone, folder / results.WEIGHTS)
+        result = Result(
+            trial=trial,
+            scores=scores,
+            history=tuple(history),
+            provenance={
+                "versions": _versions(),
+                "device": torch.cuda.get_device_name(place) if place.type == "cuda" else _processor(),
+                "data": material.fingerprint,
+                "weights": {"origin": network.weights, "fingerprint": pretrained},
+                "simulated_judges": material.judgements.simulated,
+                "shared": material.split.shared(material.judgements.triplets, material.fit),
+                "fit": len(material.fit),
+            },
+            seconds=seconds,
+            peak_memory=_peak_memory(place),
+            finished=results.now(),
+        )
+        results.save(root, result)
+        (folder / results.CHECKPOINT).unlink(missing_ok=True)
+        return result
+
+
+def evaluate(
+    embedder: Embedder, material: Material, progress: Progress | None = None
+) -> tuple[tuple[Score, ...], pd.DataFrame]:
+    """Scores of all sets, parts and measures from one embedding of each image, and the answers they are made of."""
+    judgements, triplets = material.judgements, material.judgements.triplets
+    rows = material.images_of("validation", "test")
+    embeddings = embedder.embed(material.store.pixels, rows, progress)
+    scores, answers = [], []
+    names = np.array(judgements.images, dtype=object)
+    for part in ("validation", "test"):
+        chosen = material.split.parts[part]
+        if len(chosen) == 0:
+            continue
+        some = triplets[chosen]
+        found = distances(embeddings, rows, some)
+        frame = pd.DataFrame(
+            {
+                "triplet": chosen,
+                "part": part,
+                "set": np.array(judgements.sets, dtype=object)[some.set],
+                "query": names[some.query],
+                "left": names[some.left],
+                "right": names[some.right],
+                "choice": some.choice,
+                "judges": some.judges,
+                "cluster": some.cluster,
+            }
+        )
+        for measure, (to_left, to_right) in found.items():
+            frame[f"to_left_{measure}"], frame[f"to_right_{measure}"] = to_left, to_right
+        answers.append(frame)
+        for index in np.unique(some.set):
+            here = some.set == index
+            human = ceilings(some.choice[here], some.judges[here])
+            for measure in MEASURES:
+                to_left, to_right = found[measure]
+                measured = summary(to_left[here], to_right[here], some.choice[here], some.cluster[here])
+                shares = {**measured, **vars(human)}
+                scores.append(
+                    Score(
+                        set=judgements.sets[index],
+                        part=part,  # type: ignore[arg-type]
+                        measure=measure,
+                        **{key: None if value != value else value for key, value in shares.items()},
+                    )
+                )
+    return tuple(scores), pd.concat(answers, ignore_index=True)
+
+
+def _fit(
+    trial: Trial,
+    objective: Objective,
+    embedder: Embedder,
+    material: Material,
+    folder: Path,
+    pretrained: str,
+    report: Callable[[Row], None] | None,
+) -> tuple[Embedder, list[Row]]:
+    """Trains the whole network with a linear block on top; one checkpoint an epoch."""
+    place = embedder.device
+    torch.manual_seed(_seed(trial.seed, "head"))
+    features = embedder.embed(material.store.pixels, np.arange(1)).shape[1]
+    embedder = Embedder(embedder.backbone, nn.Linear(features, objective.outputs).to(place))
+    update = optimizer.make(trial.optimizer, embedder.parameters(), trial.lr)
+
+    triplets = material.judgements.triplets[material.fit]
+    right = triplets.choice > 0.5
+    positive = np.where(right, triplets.right, triplets.left)
+    negative = np.where(right, triplets.left, triplets.right)
+    images = np.stack([triplets.query, positive, negative])
+    count = len(triplets)
+    # A last batch that is not full is left out (another one each epoch): batch norm needs company.
+    starts = range(0, max(1, count - trial.batch_size + 1), trial.batch_size)
+
+    history: list[Row] = []
+    saved = _load_checkpoint(folder / results.CHECKPOINT, material.fingerprint, pretrained)
+    if saved is not None:
+        embedder.load_state_dict(saved["network"])
+        update.load_state_dict(saved["optimizer"])
+        history = saved["history"]
+    for row in history:
+        if report:
+            report(row)
+    for epoch in range(len(history) + 1, trial.epochs + 1):
+        clock = time.perf_counter()
+        # The randomness of an epoch hangs on the seed and its number alone: a resumed run has nothing to restore.
+        torch.manual_seed(_seed(trial.seed, epoch))
+        order = torch.randperm(count).numpy()
+        embedder.train()
+        losses = []
+        for start in starts:
+            batch = images[:, order[start : start + trial.batch_size]]
+            query, positives, negatives = (as_images(material.store.pixels, rows, place) for rows in batch)
+            loss = objective.loss(embedder, query, positives, negatives)
+            update.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            update.step()
+            losses.append(loss.detach())
+        mean = float(torch.stack(losses).mean())
+        if not np.isfinite(mean):
+            raise FloatingPointError(f"the loss is {mean} in epoch {epoch}: try a lower learning rate than {trial.lr}")
+        took = time.perf_counter() - clock
+        row = {
+            "epoch": float(epoch),
+            "loss": mean,
+            "validation": _validate(embedder, material),
+            "lr": trial.lr,
+            "seconds": took,
+            "images_per_second": 3 * len(losses) * min(count, trial.batch_size) / took,
+            "time": float(results.now()),
+        }
+        history.append(row)
+        with written_whole(folder / results.CHECKPOINT) as file:
+            torch.save(
+                {
+                    "network": embedder.state_dict(),
+                    "optimizer": update.state_dict(),
+                    "history": history,
+                    "data": material.fingerprint,
+                    "weights": pretrained,
+                },
+                file,
+            )
+        if report:
+            report(row)
+    return embedder, history
+
+
+def _validate(embedder: Embedder, material: Material) -> float:
+    """2AFC on the validation part, cosine, mean over the sets."""
+    triplets = material.judgements.triplets[material.split.parts["validation"]]
+    rows = np.unique(triplets.images)
+    to_left, to_right = distances(embedder.embed(material.store.pixels, rows), rows, triplets)["cosine"]
+    means = [two_afc(to_left[h], to_right[h], triplets.choice[h]) for h in (triplets.set == s for s in np.unique(triplets.set))]
+    return float(np.mean(means))
+
+
+def _make_backbone(trial: Trial) -> Backbone:
+    try:
+        made: Backbone = backbone.make(trial.backbone)
+    except BadInput:
+        raise
+    except Exception as error:
+        first = str(error).strip().partition("\n")[0]
+        raise BadInput(
+            f"backbone {trial.backbone}: it could not be made: {type(error).__name__}: {first}. If its weights could "
+            "not be downloaded, connect to the network, or give it weights='random'"
+        ) from error
+    return made
+
+
+def _load_checkpoint(file: Path, data: str, weights: str) -> dict[str, Any] | None:
+    """What was saved after the last whole epoch; None if there is nothing, or it was made from other data or weights."""
+    if not file.exists():
+        return None
+    saved: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    return saved if (saved["data"], saved["weights"]) == (data, weights) else None
+
+
+def _save_weights(network: Backbone, file: Path) -> None:
+    from safetensors.torch import save_file
+
+    with written_whole(file) as temporary:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}, temporary)
+
+
+def _seed(seed: int, use: str | int) -> int:
+    return int(digest([seed, use]), 16) % 2**63
+
+
+@contextlib.contextmanager
+def _reproducible(threads: int) -> Iterator[None]:
+    """A fixed number of threads, deterministic kernels, and torch's global state as before afterwards."""
+    before, random = torch.get_num_threads(), torch.random.get_rng_state()
+    deterministic, warn_only = torch.are_deterministic_algorithms_enabled(), True
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True, warn_only=warn_only)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        torch.use_deterministic_algorithms(deterministic)
+        torch.random.set_rng_state(random)
+
+
+def _reset_peak_memory(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        with contextlib.suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")  # Linux: start the high-water mark anew
+
+
+def _peak_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    import resource
+
+    unit = 1 if platform.system() == "Darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _processor() -> str:
+    return f"cpu ({platform.machine()})"
+
+
+def _versions() -> dict[str, str]:
+    names = ("humansim", "torch", "torchvision", "timm", "open_clip_torch", "numpy", "pillow")
+    found = {"python": platform.python_version()}
+    for name in names:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
