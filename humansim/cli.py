@@ -32,7 +32,12 @@ examples:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit code: 0 well, 1 some trials failed, 2 bad input, 130 interrupted."""
     parser = _parser()
-    given = parser.parse_args(arguments)
+    given, rest = parser.parse_known_args(arguments)
+    # argparse takes AXIS=VALUE only before the options; people write them anywhere.
+    if rest and (not hasattr(given, "settings") or any(one.startswith("-") for one in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        given.settings += rest
     if not hasattr(given, "command"):
         parser.print_help()
         return 0
@@ -81,12 +86,14 @@ def _parser() -> argparse.ArgumentParser:
         return one
 
     command("demo", _demo, "run a small real sweep with simulated judges, end to end", where, track, ray, output)
+    a_sweep = "a file with SWEEP = Sweep(...), or the name of one that comes along"
     one = command("plan", _plan, "list a sweep's cells and trials, and what is there of them", where, output)
-    one.add_argument("sweep", metavar="SWEEP", help="a file with SWEEP = Sweep(...), or the name of one that comes along")
+    one.add_argument("sweep", metavar="SWEEP", help=a_sweep)
     one = command(
         "run",
         _run,
-        "run one trial in this process\n\nexample: humansim run source=sample paradigm=triplet paradigm.margin=0.5 lr=1e-4",
+        "run one trial in this process\n\n"
+        "example: humansim run source=sample paradigm=triplet paradigm.margin=0.5 lr=1e-4",
         where,
         track,
         output,
@@ -95,17 +102,19 @@ def _parser() -> argparse.ArgumentParser:
     one = command(
         "sweep",
         _sweep,
-        "run what is missing of a sweep\n\nSubmit it again after Ctrl-C, a crash or a change: nothing finished runs twice.",
+        "run what is missing of a sweep\n\n"
+        "Submit it again after Ctrl-C, a crash or a change: nothing finished runs twice.",
         where,
         track,
         ray,
         output,
     )
-    one.add_argument("sweep", metavar="SWEEP", help="a file with SWEEP = Sweep(...), or the name of one that comes along")
+    one.add_argument("sweep", metavar="SWEEP", help=a_sweep)
     one = command("status", _status, "show what is finished, running, failed and missing", where, output)
     one.add_argument("sweep", metavar="SWEEP", nargs="?", help="a submitted sweep (default: all of them)")
     one = command("list", _list, "list what is registered, and the sweeps that come along", output)
-    one.add_argument("kind", nargs="?", choices=("backbones", "paradigms", "sources", "optimizers", "measures", "sweeps"))
+    kinds = ("backbones", "paradigms", "sources", "optimizers", "measures", "sweeps")
+    one.add_argument("kind", nargs="?", choices=kinds)
     one = command(
         "evaluate",
         _evaluate,
@@ -116,8 +125,8 @@ def _parser() -> argparse.ArgumentParser:
         output,
     )
     one.add_argument("backbone", metavar="BACKBONE", help="see humansim list backbones")
-    one.add_argument("settings", nargs="*", metavar="AXIS=VALUE", help="further settings: resolution=112 backbone.weights=random")
-    one.add_argument("--source", required=True, help="a folder with judgements.csv or .parquet, or the name of a source")
+    one.add_argument("settings", nargs="*", metavar="AXIS=VALUE", help="as in resolution=112 backbone.weights=random")
+    one.add_argument("--source", required=True, help="a folder with judgements.csv or .parquet, or a source's name")
     one = command(
         "score",
         _score,
@@ -176,7 +185,7 @@ def _sweep(given: argparse.Namespace) -> int:
     for failure in report.failures:
         err.print(f"[red]failed[/red] {failure.trial.id} ({failure.kind}): {failure.reason}", soft_wrap=True)
     if report.failures:
-        err.print(f"{len(report.failures)} failed: humansim status {sweep.name} shows why; --retry-failed runs them again")
+        err.print(f"{len(report.failures)} failed. Why: humansim status {sweep.name}. Again: add --retry-failed")
     if report.untracked is not None:
         err.print(f"MLflow did not take everything ({report.untracked}); nothing is lost: {again} makes up for it")
     if report.interrupted:
@@ -189,7 +198,7 @@ def _sweep(given: argparse.Namespace) -> int:
 
 
 def _plan(given: argparse.Namespace) -> int:
-    from humansim import plan, show
+    from humansim import plan
 
     found = plan.plan(plan.load_sweep(given.sweep), _root(given))
     counts = found.counts()
@@ -212,7 +221,8 @@ def _plan(given: argparse.Namespace) -> int:
         return 0
     _print_states(found)
     search = f", of which the searches will choose {found.to_ask}" if found.to_ask else ""
-    print(f"{sum(counts.values())} trials in {len(found.cells)} cells; {counts['to run'] + counts['resumable']} to run{search}")
+    to_run = counts["to run"] + counts["resumable"]
+    print(f"{sum(counts.values())} trials in {len(found.cells)} cells; {to_run} to run{search}")
     return 0
 
 
@@ -251,7 +261,8 @@ def _status(given: argparse.Namespace) -> int:
             print(f"\nfailed {failure.trial.id} ({failure.kind}): {failure.reason}\n{failure.traceback.rstrip()}")
     elif plans:
         show.console().print(show.states([(p.sweep.name, p.counts()) for p in plans], "sweeps", "sweep"))
-    print(f"Results: {root.results}" if plans else f"No sweep was submitted under {root.path} yet; humansim demo runs one")
+    none = f"No sweep was submitted under {root.path} yet; humansim demo runs one"
+    print(f"Results: {root.results}" if plans else none)
     return 0
 
 
@@ -313,19 +324,21 @@ def _evaluate(given: argparse.Namespace) -> int:
 
 def _one_trial(given: argparse.Namespace, trial: "Trial", root: "Root") -> int:
     from humansim import plan, show, tables
-    from humansim.spec import Sweep
+    from humansim.spec import Sweep, Trial
     from humansim.submit import run_one
     from humansim.tracking import how_to_open, run_name, tracking_uri
 
     trial = plan.checked(trial)
     uri = tracking_uri(root, given.tracking)
-    with show.Terminal() as terminal:
+    with show.Terminal(Trial()) as terminal:
         result: Result = run_one(trial, Sweep(name="single-trials", base=trial), root, terminal, uri)
     simulated = result.provenance["simulated_judges"]
     if given.json:
         _print_json({**result.model_dump(mode="json"), "id": trial.id, "simulated_judges": simulated, "tracking": uri})
     else:
-        show.console().print(show.scores(tables.of_result(result), f"{run_name(trial)} on {trial.source}", simulated))
+        show.console().print(
+            show.scores(tables.of_result(result), f"{run_name(trial, Trial())} on {trial.source}", simulated)
+        )
     last = show.console(stderr=given.json)
     last.print(f"Results: {root.results / trial.id}   Runs: {how_to_open(uri)}", soft_wrap=True)
     return 0
@@ -364,17 +377,19 @@ def _score(given: argparse.Namespace) -> int:
     def percent(name: str) -> str:
         return "unknown" if found[name] is None else f"{100 * found[name]:.4f}"
 
+    by = f", clusters by {given.cluster}" if given.cluster else ""
+    unknown = "" if judges is not None else " (how many judges? give --judges N)"
     rows = [
         ("2AFC score, soft credit", percent("score")),
-        ("  95 % interval, bootstrap" + (f" by {given.cluster}" if given.cluster else ""), f"{percent('low')} to {percent('high')}"),
+        (f"  95 % interval, bootstrap{by}", f"{percent('low')} to {percent('high')}"),
         ("accuracy against the majority", percent("accuracy")),
         ("chance", "50.0000"),
-        ("people: a fresh judge (unbiased)", percent("fresh_judge") + ("" if judges is not None else "; give --judges N")),
-        ("people: plug-in p^2 + (1-p)^2", percent("plug_in")),
+        ("people: a fresh judge, unbiased", percent("fresh_judge") + unknown),
+        ("people: plug-in, p^2 + (1-p)^2", percent("plug_in")),
         ("best attainable, max(p, 1-p)", percent("best")),
         ("triplets", f"{found['n']:,} ({found['ties']} with equal distances, each earning one half)"),
     ]
-    show.console().print(show.plain([{"": name, "per cent": value} for name, value in rows], str(file)))
+    show.console().print(show.plain([{"what": name, "per cent": value} for name, value in rows], str(file)))
     return 0
 
 
@@ -427,9 +442,12 @@ def _settings(given: Sequence[str]) -> dict[str, Any]:
 
 
 def _threads() -> int:
+    """All cores for an evaluation on a CPU; on a GPU they change nothing, so there the trial stays the default one."""
     import os
 
-    return os.cpu_count() or 1
+    import torch
+
+    return 1 if torch.cuda.is_available() else os.cpu_count() or 1
 
 
 def _print_json(document: Any) -> None:

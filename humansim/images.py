@@ -8,8 +8,6 @@ memory: the page cache holds one copy, however many trials read it.
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from humansim.errors import BadInput
 from humansim.judgements import Judgements
-from humansim.root import Root, locked
+from humansim.root import Root, made_whole
 from humansim.spec import digest
 
 Pixels = NDArray[np.uint8]
@@ -52,19 +50,12 @@ def open_store(
     Raises:
         BadInput: an image that is missing, truncated or none at all, with the triplet that names it.
     """
-    stats = [os.stat(judgements.folder / name) for name in judgements.images]
+    stats = [(judgements.folder / name).stat() for name in judgements.images]
     files = [[name, s.st_size, s.st_mtime_ns] for name, s in zip(judgements.images, stats, strict=True)]
     folder = root.images / digest([str(judgements.folder), files, f"squash bicubic {resolution}"])
-    with locked(folder.with_suffix(".lock"), wait=True):
-        if not folder.is_dir():
-            root.images.mkdir(parents=True, exist_ok=True)
-            aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=root.images))
-            try:
-                _make(aside, judgements, resolution, progress)
-                aside.chmod(0o755)
-                aside.rename(folder)  # a folder that is there is whole
-            finally:
-                shutil.rmtree(aside, ignore_errors=True)
+    with made_whole(folder) as aside:
+        if aside is not None:
+            _make(aside, judgements, resolution, progress)
     try:
         pixels = np.load(folder / "pixels.npy", mmap_mode="r")
         contents = tuple(json.loads((folder / "contents.json").read_text()))
@@ -95,7 +86,7 @@ def _make(folder: Path, judgements: Judgements, resolution: int, progress: Calla
                 pool.shutdown(cancel_futures=True)
                 row = int(np.flatnonzero((judgements.triplets.images == i).any(axis=1))[0])
                 where = f" (named in {judgements.locate(row)})" if judgements.locate else ""
-                reason = "is not an image that can be read" if isinstance(error, Image.UnidentifiedImageError) else error
+                reason = "is not an image that can be read" if isinstance(error, UnidentifiedImageError) else error
                 raise BadInput(f"{judgements.folder / name}: {reason}{where}; replace it or remove its rows") from None
             if progress:
                 progress(i + 1, len(names))

@@ -1,13 +1,13 @@
 """Results on disk. The folder of a trial is its checkpoint, its commit and its record; no torch needed to read it.
 
-    results/<trial id>/
-        trial.json            what is run here
-        lock                  held by the process that runs it
-        checkpoint.pt         after each epoch; gone when the trial has finished
-        answers.parquet       the distances of every evaluated triplet
-        weights.safetensors   the fine-tuned backbone
-        result.json           written last, at once: its presence is what "finished" means
-        failure.json          instead of it, why the trial failed
+results/<trial id>/
+    trial.json            what is run here
+    lock                  held by the process that runs it
+    checkpoint.pt         after each epoch; gone when the trial has finished
+    answers.parquet       the distances of every evaluated triplet
+    weights.safetensors   the fine-tuned backbone
+    result.json           written last, at once: its presence is what "finished" means
+    failure.json          instead of it, why the trial failed
 """
 
 import contextlib
@@ -116,7 +116,7 @@ def load(root: Root, trial: Trial) -> Outcome | None:
     for name, kind in ((RESULT, Result), (FAILURE, Failure)):
         file = folder(root, trial) / name
         try:
-            return kind.model_validate_json(file.read_bytes())  # type: ignore[attr-defined, no-any-return]
+            return kind.model_validate_json(file.read_bytes())
         except FileNotFoundError:
             continue
         except ValidationError as error:
@@ -157,6 +157,8 @@ def claimed(root: Root, trial: Trial) -> Iterator[Path]:
     """The trial's folder, for one process at a time; waits while another has it."""
     place = folder(root, trial)
     with locked(place / "lock", wait=True):
+        for left in place.glob(".*"):  # what a killed process had half-written
+            left.unlink()
         if not (place / "trial.json").exists():
             with written_whole(place / "trial.json") as file:
                 file.write_text(trial.model_dump_json(indent=1))

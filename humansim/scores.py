@@ -108,7 +108,8 @@ def bootstrap_interval(
     size, total = np.ones_like(x), x
     if cluster is not None:
         _, inverse = np.unique(np.asarray(cluster), return_inverse=True)
-        size, total = np.bincount(inverse).astype(np.float64), np.bincount(inverse, weights=x)
+        size = np.asarray(np.bincount(inverse), dtype=np.float64)
+        total = np.asarray(np.bincount(inverse, weights=x), dtype=np.float64)
     # Only how often each kind of cluster is drawn matters: soft credit takes few values, so this is exact and fast.
     kinds, often = np.unique(np.stack([size, total.round(12)]), axis=1, return_counts=True)
     size, total = kinds

@@ -1,8 +1,8 @@
 """Which trial next: one Optuna study for each cell, ask and tell. Only here: optuna.
 
 What a search asks for is a function of the sweep and of outcomes alone, never of timing: sample i of a cell is drawn
-by a sampler seeded with (cell, i) from a study that holds the outcomes of samples 0 .. i - parallel. So a sweep that was
-killed, resumed, or run on more machines asks for the same trials as one that ran through.
+by a sampler seeded with (cell, i) from a study that holds the outcomes of samples 0 .. i - parallel. So a sweep that
+was killed, resumed, or run on more machines asks for the same trials as one that ran through.
 """
 
 import warnings

@@ -28,10 +28,10 @@ def console(stderr: bool = False) -> Console:
 class Terminal:
     """Shows a submit while it runs: a bar with the time left where there is a terminal, else a line for each event."""
 
-    def __init__(self, base: Trial = Trial()) -> None:
+    def __init__(self, base: Trial) -> None:
         self.base = base
         self.console = console(stderr=True)
-        self.progress = Progress(
+        self.display = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
@@ -41,42 +41,42 @@ class Terminal:
             disable=not self.console.is_terminal,
         )
         self.trials: TaskID | None = None
-        self.decoding: TaskID | None = None
+        self.bars: dict[str, TaskID] = {}
         self.begun = time.monotonic()
         self.ran = 0
 
     def __enter__(self) -> "Terminal":
-        self.progress.start()
+        self.display.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.progress.stop()
+        self.display.stop()
 
     def step(self, what: str) -> None:
         self.console.print(f"[dim]{what} ...[/dim]")
 
-    def images(self, done: int, total: int) -> None:
-        if self.decoding is None:
-            self.decoding = self.progress.add_task("decoding images", total=total, left="")
-        self.progress.update(self.decoding, completed=done, total=total, visible=done < total)
+    def progress(self, what: str, done: int, total: int) -> None:
+        if what not in self.bars:
+            self.bars[what] = self.display.add_task(what, total=total, left="")
+        self.display.update(self.bars[what], completed=done, total=total, visible=done < total)
 
     def started(self, total: int) -> None:
-        self.trials = self.progress.add_task("trials", total=total, left="")
+        self.trials = self.display.add_task("trials", total=total, left="")
         self.begun = time.monotonic()
 
     def epoch(self, trial: Trial, row: dict[str, float]) -> None:
         if self.trials is not None:
             at = f"epoch {row['epoch']:.0f}/{trial.epochs} validation {100 * row['validation']:.1f}"
-            self.progress.update(self.trials, description=f"trials ({trial.id[:8]} {at})")
+            self.display.update(self.trials, description=f"trials ({trial.id[:8]} {at})")
 
     def ended(self, outcome: Outcome, known: bool) -> None:
         if self.trials is not None:
-            self.progress.advance(self.trials)
+            self.display.advance(self.trials)
             if not known:
                 self.ran += 1
-                task = self.progress.tasks[self.trials]
+                task = self.display.tasks[self.trials]
                 seconds = (time.monotonic() - self.begun) / self.ran * ((task.total or 0) - task.completed)
-                self.progress.update(self.trials, left=f"about {_duration(seconds)} left")
+                self.display.update(self.trials, left=f"about {_duration(seconds)} left")
         if known:
             return
         name = f"{outcome.trial.id[:8]}  {run_name(outcome.trial, self.base)}"
@@ -155,5 +155,3 @@ def plain(rows: list[dict[str, Any]], title: str) -> RichTable:
     for row in rows:
         shown.add_row(*(str(value) for value in row.values()))
     return shown
-
-

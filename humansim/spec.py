@@ -182,7 +182,7 @@ class Trial(Frozen):
         }
 
     def settings(self) -> dict[str, Any]:
-        """Every axis that has a part in this trial, flat, defaults spelled out: {"lr": 0.0001, "paradigm.margin": 1}."""
+        """Every axis that has a part in this trial, flat: {"lr": 0.0001, "paradigm": "triplet", ...}."""
         idle = TRAINING_FIELDS if self.paradigm is None else ()
         flat: dict[str, Any] = {}
         for field in type(self).model_fields:
@@ -226,11 +226,11 @@ AXES = (*Trial.model_fields, *(f"{field}.<argument>" for field in VARIANT_FIELDS
 
 
 def near(name: str, known: Sequence[str]) -> str:
-    """'; did you mean a, b? Known: ...' for an unknown name."""
+    """'; did you mean a, b? Known: ...' to end a sentence about an unknown name."""
     import difflib
 
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    return (f"; did you mean {', '.join(close)}?" if close else "") + f" Known: {', '.join(known)}"
+    return (f"; did you mean {', '.join(close)}?" if close else ".") + f" Known: {', '.join(known)}"
 
 
 class Uniform(Frozen):

@@ -5,6 +5,7 @@ import signal
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 from humansim import plan, results
@@ -24,8 +25,8 @@ class Watcher(Protocol):
     def step(self, what: str) -> None:
         """A stage begins: reading data, starting Ray."""
 
-    def images(self, done: int, total: int) -> None:
-        """Images are being decoded."""
+    def progress(self, what: str, done: int, total: int) -> None:
+        """So much of something is done: decoding images, embedding them."""
 
     def started(self, total: int) -> None:
         """Trials begin to run; so many are in the sweep."""
@@ -88,7 +89,7 @@ def submit(
         watcher.step("reading images and judgements")
         data = {}
         for trial in _one_for_each_store(cells):
-            data[trial.source] = prepare(trial, root, watcher.images).fingerprint
+            data[trial.source] = prepare(trial, root, partial(watcher.progress, "decoding images")).fingerprint
         before = [o for trial in known_trials(sweep, root) if (o := results.load(root, trial)) is not None]
         check_unmixed(before, data)
         plan.remember(sweep, root)
@@ -129,8 +130,8 @@ def submit(
         outcomes = list(search.outcomes.values())
         check_unmixed(outcomes, data)
         best = []
-        for cell, trial in search.best():
-            outcome = search.outcomes[trial.id] if trial is not None else None
+        for cell, chosen in search.best():
+            outcome = search.outcomes[chosen.id] if chosen is not None else None
             best.append((cell, outcome if isinstance(outcome, Result) else None))
         missing = plan.plan(sweep, root).counts()
         left = sum(missing.values()) - missing["finished"] - missing["failed"]
@@ -144,7 +145,7 @@ def run_one(trial: Trial, sweep: Sweep, root: Root, watcher: Watcher, tracking: 
         BadInput: anything the user can mend.
     """
     watcher.step("reading images and judgements")
-    data = {trial.source: prepare(trial, root, watcher.images).fingerprint}
+    data = {trial.source: prepare(trial, root, partial(watcher.progress, "decoding images")).fingerprint}
     before = results.load(root, trial)
     check_unmixed([before] if before else [], data)
     if isinstance(before, Failure):
@@ -161,7 +162,8 @@ def run_one(trial: Trial, sweep: Sweep, root: Root, watcher: Watcher, tracking: 
             tracker.epoch(trial, row)
             watcher.epoch(trial, row)
 
-        result = train.run(trial, root, report=epoch)
+        embedding = partial(watcher.progress, "embedding images")
+        result = train.run(trial, root, report=epoch, progress=embedding)
         tracker.ended(result)
         watcher.ended(result, known=False)
     finally:
@@ -171,7 +173,9 @@ def run_one(trial: Trial, sweep: Sweep, root: Root, watcher: Watcher, tracking: 
     return result
 
 
-def _launch(search: Any, root: Root, follow: Any, name: str, watcher: Watcher, address: str | None, serial: bool) -> None:
+def _launch(
+    search: Any, root: Root, follow: Any, name: str, watcher: Watcher, address: str | None, serial: bool
+) -> None:
     if serial:
         from humansim import train
         from humansim.launch import serial as one_by_one

@@ -19,7 +19,7 @@ def kind(result: Result) -> str:
 
 
 def of_sweep(best: Iterable[tuple[Cell, Result | None]]) -> Table:
-    """One row for each cell: its best trial by validation score, on the test part under cosine, chance and ceilings around.
+    """One row for each cell, of its best trial by validation score, on the test part; chance and ceilings around.
 
     Each row has kind, axes (the cell's settings and what its search chose), trial (its id), validation, and sets:
     name -> score, low, high. Shares in [0, 1].
@@ -55,7 +55,13 @@ def of_result(result: Result) -> Table:
             "axes": {"measure": measure},
             "trial": result.trial.id,
             "sets": {
-                score.set: {"score": score.score, "low": score.low, "high": score.high, "accuracy": score.accuracy, "n": score.n}
+                score.set: {
+                    "score": score.score,
+                    "low": score.low,
+                    "high": score.high,
+                    "accuracy": score.accuracy,
+                    "n": score.n,
+                }
                 for score in result.scores
                 if score.part == "test" and score.measure == measure
             },

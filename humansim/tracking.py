@@ -14,16 +14,13 @@ import urllib.error
 import urllib.request
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from humansim import results
 from humansim.errors import BadInput
 from humansim.results import Failure, Outcome, Result
 from humansim.root import Root
 from humansim.spec import Sweep, Trial
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
 
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
@@ -72,7 +69,7 @@ class Tracker:
             from mlflow.exceptions import MlflowException
 
         try:
-            self.client: MlflowClient = MlflowClient(tracking_uri=uri)
+            self.client = MlflowClient(tracking_uri=uri)
             self.experiment = self._experiment(sweep)
             self._runs, self._finished = self._existing()
         except (MlflowException, OSError) as error:
@@ -165,7 +162,9 @@ class Tracker:
         self.client.log_batch(
             run,
             metrics=[
-                Metric(name, row[key], int(row["time"]), int(row["epoch"])) for row in rows for name, key in names.items()
+                Metric(name, row[key], int(row["time"]), int(row["epoch"]))
+                for row in rows
+                for name, key in names.items()
             ],
         )
 
@@ -208,7 +207,7 @@ class Tracker:
         self._finished.add(trial.id)
 
 
-def run_name(trial: Trial, base: Trial = Trial()) -> str:
+def run_name(trial: Trial, base: Trial) -> str:
     """A name a person can read: backbone, paradigm, and in what the trial differs from the sweep's base."""
     before = base.identity()
     parts = [str(trial.backbone), str(trial.paradigm) if trial.paradigm else "pretrained"]

@@ -65,7 +65,8 @@ def run(
         pretrained = network.fingerprint()
         seconds["prepare"] = time.perf_counter() - clock
 
-        clock, history = time.perf_counter(), []
+        history: list[Row] = []
+        clock = time.perf_counter()
         embedder = Embedder(network).to(place)
         if trial.paradigm is not None:
             objective: Objective = paradigm.make(trial.paradigm)
@@ -138,15 +139,9 @@ def evaluate(
             for measure in MEASURES:
                 to_left, to_right = found[measure]
                 measured = summary(to_left[here], to_right[here], some.choice[here], some.cluster[here])
-                shares = {**measured, **vars(human)}
-                scores.append(
-                    Score(
-                        set=judgements.sets[index],
-                        part=part,  # type: ignore[arg-type]
-                        measure=measure,
-                        **{key: None if value != value else value for key, value in shares.items()},
-                    )
-                )
+                shares = {key: None if value != value else value for key, value in {**measured, **vars(human)}.items()}
+                row = {"set": judgements.sets[index], "part": part, "measure": measure, **shares}
+                scores.append(Score.model_validate(row))
     return tuple(scores), pd.concat(answers, ignore_index=True)
 
 
@@ -234,8 +229,8 @@ def _validate(embedder: Embedder, material: Material) -> float:
     triplets = material.judgements.triplets[material.split.parts["validation"]]
     rows = np.unique(triplets.images)
     to_left, to_right = distances(embedder.embed(material.store.pixels, rows), rows, triplets)["cosine"]
-    means = [two_afc(to_left[h], to_right[h], triplets.choice[h]) for h in (triplets.set == s for s in np.unique(triplets.set))]
-    return float(np.mean(means))
+    members = [triplets.set == index for index in np.unique(triplets.set)]
+    return float(np.mean([two_afc(to_left[some], to_right[some], triplets.choice[some]) for some in members]))
 
 
 def _make_backbone(trial: Trial) -> Backbone:
@@ -253,7 +248,7 @@ def _make_backbone(trial: Trial) -> Backbone:
 
 
 def _load_checkpoint(file: Path, data: str, weights: str) -> dict[str, Any] | None:
-    """What was saved after the last whole epoch; None if there is nothing, or it was made from other data or weights."""
+    """What was saved after the last whole epoch; None if nothing was, or from other data or other weights."""
     if not file.exists():
         return None
     saved: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
@@ -263,8 +258,9 @@ def _load_checkpoint(file: Path, data: str, weights: str) -> dict[str, Any] | No
 def _save_weights(network: Backbone, file: Path) -> None:
     from safetensors.torch import save_file
 
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     with written_whole(file) as temporary:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}, temporary)
+        save_file(tensors, temporary)
 
 
 def _seed(seed: int, use: str | int) -> int:
@@ -275,10 +271,10 @@ def _seed(seed: int, use: str | int) -> int:
 def _reproducible(threads: int) -> Iterator[None]:
     """A fixed number of threads, deterministic kernels, and torch's global state as before afterwards."""
     before, random = torch.get_num_threads(), torch.random.get_rng_state()
-    deterministic, warn_only = torch.are_deterministic_algorithms_enabled(), True
+    deterministic = torch.are_deterministic_algorithms_enabled()
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True, warn_only=warn_only)
+    torch.use_deterministic_algorithms(True, warn_only=True)
     try:
         yield
     finally:

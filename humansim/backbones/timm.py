@@ -1,6 +1,6 @@
 """Any model of timm by name: `timm:convnext_tiny.fb_in1k`."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from humansim.backbones import backbone
 
@@ -15,9 +15,7 @@ def _names() -> list[str]:
 
 
 @backbone(resolution=224, names=_names)
-def timm(
-    name: str, /, *, weights: Literal["pretrained", "random"] = "pretrained", init_seed: int = 0
-) -> "Backbone":
+def timm(name: str, /, *, weights: Literal["pretrained", "random"] = "pretrained", init_seed: int = 0) -> "Backbone":
     """Any image model of timm: the features before its classifier, its own normalisation.
 
     Args:
@@ -29,7 +27,7 @@ def timm(
     from humansim.backbones.module import Backbone, initialised_by
 
     with initialised_by(init_seed):
-        trunk = library.create_model(name, pretrained=weights == "pretrained", num_classes=0)
-    config = library.data.resolve_model_data_config(trunk)
+        trunk: Any = library.create_model(name, pretrained=weights == "pretrained", num_classes=0)
+    config = trunk.pretrained_cfg
     origin = f"timm {name}" if weights == "pretrained" else f"random, seed {init_seed}"
     return Backbone(trunk, config["mean"], config["std"], origin)

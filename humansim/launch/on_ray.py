@@ -72,7 +72,7 @@ def launch(search: Search, root: Root, runner: Runner, follow: Follow, name: str
     Args:
         name: of the folder for Tune's own files under the root, gone afterwards.
     """
-    resources = ray.cluster_resources()
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     gpus = 1 if resources.get("GPU", 0) >= 1 else 0
     scratch = root.path / "ray" / name
     shutil.rmtree(scratch, ignore_errors=True)
@@ -81,7 +81,8 @@ def launch(search: Search, root: Root, runner: Runner, follow: Follow, name: str
         functools.partial(_trainable, root=root, runner=runner),
         lambda config: tune.PlacementGroupFactory([{"CPU": config["threads"], "GPU": gpus}]),
     )
-    feed = _Feed(search, root, follow, most=int(max(node["Resources"].get("CPU", 0) for node in ray.nodes())))
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    feed = _Feed(search, root, follow, most=int(max(node["Resources"].get("CPU", 0) for node in nodes)))
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(search_alg=feed, num_samples=-1, reuse_actors=True),

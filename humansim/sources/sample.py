@@ -7,9 +7,8 @@ probability 1 / (1 + exp((d_right - d_left) / noise)), so the best attainable sc
 which kinds people mind: blur and noise much, a change of colour or a shift little.
 """
 
-import shutil
-import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +16,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
+from humansim.errors import BadInput
 from humansim.judgements import Judgements
-from humansim.root import Root, locked
+from humansim.root import Root, made_whole
 from humansim.sources import source
+from humansim.sources.table import read_table
 from humansim.spec import digest
 
 PATCH = 64  # pixels
@@ -79,25 +80,13 @@ def sample(
         judges: simulated judges of each triplet.
         noise: the scale of their uncertainty, in units of dissimilarity (0 to 1).
     """
-    from dataclasses import replace
-
-    from humansim.errors import BadInput
-    from humansim.sources.table import read_table
-
     if not (4 <= queries <= 200 and pairs >= 1 and judges >= 1 and noise > 0):
         raise BadInput("source sample: queries go from 4 to 200, pairs and judges from 1, noise is above 0")
     made_of = digest([MADE_BY, queries, pairs, judges, noise, seed], 8)
     folder = root.path / "sample" / made_of
-    with locked(folder.with_suffix(".lock"), wait=True):
-        if not folder.is_dir():
-            # Written aside and renamed: a folder that is there is whole.
-            aside = Path(tempfile.mkdtemp(prefix=f".{made_of}-", dir=folder.parent))
-            try:
-                _write(aside, queries, pairs, judges, noise, seed)
-                aside.chmod(0o755)
-                aside.rename(folder)
-            finally:
-                shutil.rmtree(aside, ignore_errors=True)
+    with made_whole(folder) as aside:
+        if aside is not None:
+            _write(aside, queries, pairs, judges, noise, seed)
     return replace(read_table(folder), name="sample", simulated=True)
 
 

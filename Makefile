@@ -1,0 +1,16 @@
+# `make check` does what CI does after the demo.
+.PHONY: check lint test slow
+
+check: lint test slow
+
+lint:
+	uv run ruff check .
+	uv run ruff format --check .
+	uv run mypy
+	uv run lint-imports
+
+test:
+	uv run pytest
+
+slow:
+	uv run pytest -m slow

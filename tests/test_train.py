@@ -1,0 +1,195 @@
+"""A trial: real network, real images; the same bits interrupted or not; wrong data is refused before training."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from humansim import plan, results, train
+from humansim.errors import BadInput
+from humansim.material import prepare
+from humansim.results import Result, State
+from humansim.root import Root
+from humansim.scores import two_afc
+from humansim.spec import Trial, Variant
+
+TINY = Trial(
+    source=Variant("sample", queries=24, pairs=2),
+    resolution=32,
+    paradigm=Variant("triplet", outputs=8),
+    fit_size=24,
+    batch_size=8,
+    epochs=3,
+    lr=1e-3,
+)
+
+
+
+
+def without_times(result: Result) -> dict[str, object]:
+    history = [{k: v for k, v in row.items() if k in ("epoch", "loss", "validation", "lr")} for row in result.history]
+    return {"scores": result.scores, "history": history, "data": result.provenance["data"]}
+
+
+class Killed(BaseException):
+    """Stands for a SIGKILL between two epochs: nothing in the trial may catch it."""
+
+
+def test_an_interrupted_trial_ends_with_the_same_bits_and_trains_no_epoch_twice(tmp_path: Path) -> None:
+    calm, rough = Root.at(tmp_path / "calm"), Root.at(tmp_path / "rough")
+    expected = train.run(TINY, calm)
+    epochs: list[float] = []
+
+    def kill_after_each_new_epoch(row: dict[str, float]) -> None:
+        if row["epoch"] not in epochs:
+            epochs.append(row["epoch"])
+            raise Killed
+
+    for _ in range(TINY.epochs):
+        with pytest.raises(Killed):
+            train.run(TINY, rough, report=kill_after_each_new_epoch)
+        assert results.state(rough, TINY) is State.RESUMABLE
+    torch.manual_seed(999)  # whatever the process did before
+    found = train.run(TINY, rough)
+    assert epochs == [1, 2, 3]
+    assert without_times(found) == without_times(expected)
+    answers = [pd.read_parquet(results.folder(r, TINY) / results.ANSWERS) for r in (calm, rough)]
+    pd.testing.assert_frame_equal(*answers, check_exact=True)
+    weights = [(results.folder(r, TINY) / results.WEIGHTS).read_bytes() for r in (calm, rough)]
+    assert weights[0] == weights[1]
+
+
+def test_a_finished_trial_is_read_and_not_run_again(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretrained = TINY.having({"paradigm": None, "backbone": "pixels"})
+    first = train.run(pretrained, root)
+    monkeypatch.setattr(train, "prepare", None)
+    assert train.run(pretrained, root) == first
+
+
+def test_training_lowers_its_loss_and_learns_on_what_it_fits(root: Root) -> None:
+    result = train.run(TINY.having({"epochs": 6}), root)
+    losses = [row["loss"] for row in result.history]
+    assert losses[-1] < losses[0]
+    assert [row["epoch"] for row in result.history] == [1, 2, 3, 4, 5, 6]
+
+
+def test_answers_give_the_scores(root: Root) -> None:
+    result = train.run(TINY.having({"paradigm": None}), root)
+    answers = pd.read_parquet(results.folder(root, result.trial) / results.ANSWERS)
+    for score in result.scores:
+        some = answers[(answers.part == score.part) & (answers.set == score.set)]
+        columns = (some[f"to_left_{score.measure}"], some[f"to_right_{score.measure}"], some.choice)
+        assert score.score == two_afc(*columns)
+        assert score.n == len(some)
+        assert score.low is not None
+        assert score.high is not None
+        assert score.low <= score.score <= score.high <= 1
+        assert score.score <= score.best
+
+
+def test_fit_validation_and_test_share_no_image_and_the_result_says_so(root: Root) -> None:
+    result = train.run(TINY.having({"epochs": 1}), root)
+    shared = result.provenance["shared"]
+    assert shared["split"] == "image"
+    nothing = {"images": 0, "triplets": 0, "trials": 0, "judges": 0}
+    assert shared["validation"] == shared["test"] == nothing
+    material = prepare(TINY, root)
+    fitted = set(material.judgements.triplets[material.fit].images.ravel())
+    tested = set(material.images_of("validation", "test"))
+    assert fitted
+    assert not fitted & tested
+    assert result.provenance["fit"] == len(material.fit) == TINY.fit_size
+
+
+def test_repeats_differ_by_their_seed_and_share_their_test_set(root: Root) -> None:
+    first, second = (train.run(TINY.having({"epochs": 1, "seed": seed}), root) for seed in (0, 1))
+    assert first.history[0]["loss"] != second.history[0]["loss"]
+    sets = [pd.read_parquet(results.folder(root, r.trial) / results.ANSWERS)["triplet"] for r in (first, second)]
+    assert sets[0].equals(sets[1])
+
+
+def test_the_number_of_threads_is_the_trials_and_put_back_afterwards(root: Root) -> None:
+    before = torch.get_num_threads()
+    train.run(TINY.having({"paradigm": None, "backbone": "pixels", "threads": before + 1}), root)
+    assert torch.get_num_threads() == before
+
+
+def test_a_loss_that_is_no_number_ends_the_trial_with_the_reason(root: Root) -> None:
+    with pytest.raises(FloatingPointError, match="the loss is (nan|inf) in epoch .*: try a lower learning rate"):
+        train.run(TINY.having({"lr": 1e18}), root)
+    assert results.state(root, TINY) is State.TO_RUN
+
+
+def test_a_checkpoint_made_from_other_data_is_not_gone_on_from(root: Root) -> None:
+    table = root.data / "mine"
+    prepare(TINY, root)
+    made = next((root.path / "sample").glob("*/judgements.csv"))
+    table.parent.mkdir()
+    made.parent.rename(table)
+    trial = TINY.having({"source": Variant("table", name="mine")})
+    with pytest.raises(Killed):
+        train.run(trial, root, report=_kill)
+    frame = pd.read_csv(table / "judgements.csv")
+    frame["choice"] = 1 - frame["choice"]
+    frame.to_csv(table / "judgements.csv", index=False)
+    seen: list[float] = []
+    train.run(trial, root, report=lambda row: seen.append(row["epoch"]))
+    assert seen == [1, 2, 3]
+
+
+def _kill(row: dict[str, float]) -> None:
+    raise Killed
+
+
+def test_pixels_cannot_be_trained() -> None:
+    with pytest.raises(BadInput, match="backbone pixels has nothing to train"):
+        plan.checked(TINY.having({"backbone": "pixels"}))
+
+
+def test_a_backbone_that_cannot_be_made_says_which(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
+    import timm
+
+    def offline(*given: object, **more: object) -> None:
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    with pytest.raises(BadInput, match=r"backbone timm:resnet18: it could not be made: ConnectionError: no network"):
+        train.run(TINY.having({"backbone": "timm:resnet18", "paradigm": None}), root)
+
+
+def test_triplet_loss_is_the_formula() -> None:
+    from humansim.paradigms import paradigm
+
+    rng = np.random.default_rng(0)
+    query, positive, negative = (rng.normal(size=(6, 4)) for _ in range(3))
+    for squared, margin in ((False, 1.0), (True, 0.3)):
+        kind = "squared_euclidean" if squared else "euclidean"
+        objective = paradigm.make(Variant("triplet", margin=margin, distance=kind))
+        naive = 0.0
+        for q, p, n in zip(query, positive, negative, strict=True):
+            to_p, to_n = ((q - p) ** 2).sum(), ((q - n) ** 2).sum()
+            if not squared:
+                to_p, to_n = to_p**0.5, to_n**0.5
+            naive += max(to_p - to_n + margin, 0) / 6
+        found = objective.loss(lambda x: x, *(torch.from_numpy(x) for x in (query, positive, negative)))
+        assert found.item() == pytest.approx(naive, rel=1e-9)
+
+
+def test_triplet_loss_pulls_the_positive_nearer_and_has_finite_gradients_at_equal_embeddings() -> None:
+    from humansim.paradigms import paradigm
+
+    objective = paradigm.make(Variant("triplet"))
+    query = torch.zeros(1, 2)
+    positive = torch.tensor([[1.0, 0.0]], requires_grad=True)
+    negative = torch.tensor([[0.0, 1.0]], requires_grad=True)
+    objective.loss(lambda x: x, query, positive, negative).backward()
+    assert positive.grad is not None
+    assert negative.grad is not None
+    assert positive.grad[0, 0] > 0  # a step against the gradient brings it nearer
+    assert negative.grad[0, 1] < 0
+    same = torch.zeros(1, 2, requires_grad=True)
+    objective.loss(lambda x: x, same, same, same).backward()
+    assert same.grad is not None
+    assert same.grad.isfinite().all()
