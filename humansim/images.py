@@ -50,8 +50,13 @@ def open_store(
     Raises:
         BadInput: an image that is missing, truncated or none at all, with the triplet that names it.
     """
-    stats = [(judgements.folder / name).stat() for name in judgements.images]
-    files = [[name, s.st_size, s.st_mtime_ns] for name, s in zip(judgements.images, stats, strict=True)]
+    files = []
+    for name in judgements.images:
+        try:
+            found = (judgements.folder / name).stat()
+        except OSError as error:
+            raise BadInput(f"{judgements.folder / name}: {error.strerror}; it was there a moment ago") from None
+        files.append([name, found.st_size, found.st_mtime_ns])
     folder = root.images / digest([str(judgements.folder), files, f"squash bicubic {resolution}"])
     with made_whole(folder) as aside:
         if aside is not None:
@@ -61,7 +66,7 @@ def open_store(
         contents = tuple(json.loads((folder / "contents.json").read_text()))
         if pixels.shape[0] != len(files) or len(contents) != len(files):
             raise ValueError("wrong number of images")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError, EOFError) as error:
         raise BadInput(f"{folder}: the image store is damaged ({error}); delete the folder, it is made again") from None
     return Store(pixels, contents)
 
@@ -99,5 +104,8 @@ def decode(data: bytes, resolution: int) -> Pixels:
     import io
 
     with Image.open(io.BytesIO(data)) as picture:
-        upright = ImageOps.exif_transpose(picture).convert("RGB")
+        upright = ImageOps.exif_transpose(picture)
+        if upright.mode.startswith("I;16"):  # Pillow would clip sixteen bits of grey to eight, not scale them
+            upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+        upright = upright.convert("RGB")
         return np.asarray(upright.resize((resolution, resolution), Image.Resampling.BICUBIC))

@@ -146,33 +146,38 @@ def split_heldout(judgements: Judgements, seed: int = 0) -> Split:
         (np.ones(2 * len(images)), (np.repeat(images[:, 0], 2), images[:, 1:].ravel())), shape=(count, count)
     )
     _, group = connected_components(graph, directed=False)
-    if np.bincount(group).max(initial=0) > count / 2:
-        group = np.arange(count)
-    part_of_image = _deal(group, _first_set(judgements), judgements.images, seed)
-    parts = part_of_image[images]
-    whole = (parts == parts[:, :1]).all(axis=1)
-    rows = {name: np.flatnonzero(whole & (parts[:, 0] == i)) for i, name in enumerate(SHARES)}
-    if min(len(part) for part in rows.values()) >= FEWEST:
-        return Split(rows, "image", int((~whole).sum()))
+    stratum = _least(triplets.set.repeat(3), images.ravel(), count)
+    together = np.bincount(group).max(initial=0) <= count / 2
+    for dealt in (group, np.arange(count)) if together else (np.arange(count),):
+        parts = _deal(dealt, stratum, judgements.images, seed)[images]
+        whole = (parts == parts[:, :1]).all(axis=1)
+        rows = {name: np.flatnonzero(whole & (parts[:, 0] == i)) for i, name in enumerate(SHARES)}
+        if min(len(part) for part in rows.values()) >= FEWEST:
+            return Split(rows, "image", int((~whole).sum()))
 
-    # Too few images: deal out judgement trials; a trial that is not known is a triplet, whichever way round.
-    trials = np.where(triplets.trial >= 0, triplets.trial, -1 - _unordered(triplets))
-    _, first, trial = np.unique(trials, return_index=True, return_inverse=True)
-    shown = judgements.images
-    names = [
-        str(triplets.trial[row])
-        if triplets.trial[row] >= 0
-        else "\0".join([shown[triplets.query[row]], *sorted((shown[triplets.left[row]], shown[triplets.right[row]]))])
-        for row in first
-    ]
-    part = _deal(np.arange(len(first)), triplets.set[first], names, seed)[trial]
-    rows = {name: np.flatnonzero(part == i) for i, name in enumerate(SHARES)}
+    # Too few images: deal out triplets, whichever way round, together with those that the same trials asked about.
+    _, first, same = np.unique(_unordered(triplets), return_index=True, return_inverse=True)
+    known = np.flatnonzero(triplets.trial >= 0)
+    trials, trial = np.unique(triplets.trial[known], return_inverse=True)
+    edges = (np.ones(len(known)), (same[known], len(first) + trial))
+    _, group = connected_components(coo_array(edges, shape=(len(first) + len(trials),) * 2), directed=False)
+    shown, stratum = judgements.images, _least(triplets.set, same, len(first))
+    names = ["\0".join([shown[q], *sorted((shown[a], shown[b]))]) for q, a, b in images[first]]
+    of_trial = part = _deal(group[: len(first)], stratum, names, seed)[same]
+    if np.bincount(group[same]).max(initial=0) > len(triplets) / 2:
+        # Most trials repeat each other's triplets: deal out both, and leave out what a trial asks of another part.
+        part = _deal(np.arange(len(first)), stratum, names, seed)[same]
+        of_trial = part.copy()
+        stratum = _least(triplets.set[known], trial, len(trials))
+        of_trial[known] = _deal(np.arange(len(trials)), stratum, [str(t) for t in trials], seed)[trial]
+    whole = part == of_trial
+    rows = {name: np.flatnonzero(whole & (part == i)) for i, name in enumerate(SHARES)}
     if min(len(one) for one in rows.values()) == 0:
         raise BadInput(
             f"{judgements.name}: {len(triplets)} judgements are too few to be split into fit, validation and test; "
             "evaluate on all of them with protocol='all'"
         )
-    return Split(rows, "trial", 0)
+    return Split(rows, "trial", int((~whole).sum()))
 
 
 def choose_fit(judgements: Judgements, rows: Ints, size: int, seed: int = 0) -> Ints:
@@ -211,11 +216,11 @@ def _unordered(triplets: Triplets) -> Ints:
     return (triplets.query << 42) + (low << 21) + high  # two million images fit
 
 
-def _first_set(judgements: Judgements) -> Ints:
-    """For each image the set of the first triplet that shows it; 0 for an image in none."""
-    first = np.zeros(len(judgements.images), dtype=np.int64)
-    first[judgements.triplets.images[::-1].ravel()] = np.repeat(judgements.triplets.set[::-1], 3)
-    return first
+def _least(values: Ints, group: Ints, groups: int) -> Ints:
+    """The least value in each group; 0 for an empty one."""
+    least = np.full(groups, np.iinfo(np.int64).max)
+    np.minimum.at(least, group, values)
+    return np.where(np.bincount(group, minlength=groups) > 0, least, 0)
 
 
 def _deal(group: Ints, stratum: Ints, names: Sequence[str], seed: int) -> Ints:

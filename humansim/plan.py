@@ -160,7 +160,7 @@ class Ledger:
         if not self.file.exists():
             return []
         asked = []
-        lines = self.file.read_bytes().split(b"\n")
+        *lines, _ = self.file.read_bytes().split(b"\n")  # after the last line's end: nothing, or what a crash tore
         for number, line in enumerate(lines, start=1):
             if not line:
                 continue
@@ -168,8 +168,6 @@ class Ledger:
                 row = json.loads(line)
                 asked.append(Asked(row["cell"], row["index"], Trial.model_validate(row["trial"])))
             except (ValueError, KeyError, TypeError) as error:
-                if number == len(lines):  # torn by a crash
-                    continue
                 raise BadInput(f"{self.file}, line {number}: damaged ({error}); delete that line") from None
         return asked
 
@@ -188,6 +186,28 @@ class Ledger:
 def _ends_a_line(file: Any) -> bool:
     file.seek(-1, 2)
     return bool(file.read(1) == b"\n")
+
+
+def asked_before(sweep: Sweep, every: Iterable[Cell], ledger: Ledger) -> dict[str, list[Trial]]:
+    """Cell key -> the trials it has asked for, as far as they hold for the sweep as it is now.
+
+    With more or fewer samples than before, what was a repeat would stand where a sample belongs, or the other way
+    round: from there on the cell asks anew, and the newer line counts.
+    """
+    found: dict[str, list[Trial]] = {cell.key: [] for cell in every}
+    for asked in ledger.read():
+        trials = found.get(asked.cell, [])
+        if asked.index <= len(trials):
+            trials[asked.index :] = [asked.trial]
+    for cell in every:
+        trials = found[cell.key]
+        for i, trial in enumerate(trials):
+            repeat = max(0, i + 1 - samples(sweep, cell))
+            if "seed" not in cell.search and trial.seed != cell.trial.seed + repeat:
+                del trials[i:]
+                break
+        del trials[wanted(sweep, cell) :]
+    return found
 
 
 @dataclass(frozen=True)
@@ -215,14 +235,15 @@ class Plan:
 
 def plan(sweep: Sweep, root: Root) -> Plan:
     """What a sweep would run, and what of it is there; reads the disk only."""
-    by_cell: dict[str, list[Trial]] = {}
-    for asked in Ledger(root, sweep.name).read():
-        by_cell.setdefault(asked.cell, []).append(asked.trial)
     trials, to_ask, every = {}, 0, cells(sweep)
+    by_cell = asked_before(sweep, every, Ledger(root, sweep.name))
     for cell in every:
         total = wanted(sweep, cell)
-        known = by_cell.get(cell.key, [])[:total] or ([] if cell.search else [cell.trial])
+        known = by_cell[cell.key] or ([] if cell.search else [cell.trial])
         trials[cell.key] = [(trial, results.state(root, trial)) for trial in known]
+        states = [state for _, state in trials[cell.key][: samples(sweep, cell)]]
+        if len(states) == samples(sweep, cell) and set(states) == {State.FAILED}:
+            total = len(known)  # there is no best to repeat
         to_ask += total - len(known)
     return Plan(sweep, every, trials, to_ask)
 

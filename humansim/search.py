@@ -15,7 +15,7 @@ import optuna
 from humansim import plan
 from humansim.plan import Asked, Ledger
 from humansim.results import Outcome, Result
-from humansim.spec import Cell, Choice, Space, Sweep, Trial, digest
+from humansim.spec import Cell, Choice, Space, Sweep, Trial, Variant, digest
 
 STARTUP = 10  # samples of a cell drawn at random before the sampler learns (Optuna's own default)
 
@@ -48,7 +48,8 @@ def _distribution(space: Space) -> optuna.distributions.BaseDistribution:
     if isinstance(space, Choice):
         return optuna.distributions.CategoricalDistribution(space.values)
     if space.step is not None:
-        return optuna.distributions.IntDistribution(int(space.low), int(space.high), step=space.step)
+        low, high = space.ends()
+        return optuna.distributions.IntDistribution(low, high - (high - low) % space.step, step=space.step)
     return optuna.distributions.FloatDistribution(space.low, space.high, log=space.log)
 
 
@@ -59,7 +60,6 @@ class _CellSearch:
         self.sweep, self.cell, self.asked = sweep, cell, list(asked)
         self.samples = plan.samples(sweep, cell)
         self.wanted = plan.wanted(sweep, cell)
-        self.asked = self.asked[: self.wanted]
 
     def next(self, outcomes: dict[str, Outcome]) -> Trial | None:
         """The next trial of this cell; None while it has to wait for outcomes."""
@@ -102,7 +102,7 @@ class _CellSearch:
             if dot:
                 entry = plan.REGISTRIES[field].entry(value)
                 value = value.kwargs.get(argument, entry.arguments[argument].default)
-            found[axis] = value
+            found[axis] = value.name if isinstance(value, Variant) else value
         return found
 
 
@@ -129,11 +129,9 @@ class Search:
         on_known: Callable[[Outcome], None] = lambda outcome: None,
     ) -> None:
         self.ledger, self.known, self.on_known = ledger, known, on_known
-        before: dict[str, list[Trial]] = {}
-        for asked in ledger.read():
-            if asked.index == len(before.setdefault(asked.cell, [])):
-                before[asked.cell].append(asked.trial)
-        self.cells = [_CellSearch(sweep, cell, before.get(cell.key, [])) for cell in plan.cells(sweep)]
+        every = plan.cells(sweep)
+        before = plan.asked_before(sweep, every, ledger)
+        self.cells = [_CellSearch(sweep, cell, before[cell.key]) for cell in every]
         self.outcomes: dict[str, Outcome] = {}
         self.running: dict[str, Trial] = {}
         self._again = deque(trial for cell in self.cells for trial in cell.asked)

@@ -100,7 +100,7 @@ def _points(share: float | None) -> str:
 
 def _value(value: object) -> str:
     if isinstance(value, dict):  # a variant
-        arguments = ", ".join(f"{key}={_value(given)}" for key, given in value.items() if key != "name")
+        arguments = ", ".join(f"{key}={_value(given)}" for key, given in value["arguments"].items())
         return f"{value['name']}({arguments})"
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 

@@ -11,6 +11,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -46,7 +47,7 @@ def canonical(value: object) -> str:
             return int(x) if x.is_integer() and abs(x) < 2**53 else x
         if isinstance(x, Mapping):
             return {str(k): plain(v) for k, v in x.items()}
-        if isinstance(x, Sequence):
+        if isinstance(x, (list, tuple)):
             return [plain(v) for v in x]
         raise TypeError(f"{type(x).__name__} {x!r} has no canonical form")
 
@@ -73,11 +74,11 @@ class Variant:
         except TypeError as error:
             raise BadInput(f"variant {name!r}: {error}; use strings, numbers, booleans or lists of these") from None
         object.__setattr__(self, "name", name)
-        object.__setattr__(self, "kwargs", dict(kwargs))
+        object.__setattr__(self, "kwargs", MappingProxyType(kwargs))
         object.__setattr__(self, "_text", text)
 
     name: str
-    kwargs: dict[str, Any]
+    kwargs: Mapping[str, Any]
     _text: str
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -105,8 +106,8 @@ class Variant:
         return f"{self.name}({', '.join(f'{k}={v}' for k, v in sorted(self.kwargs.items()))})"
 
     def plain(self) -> str | dict[str, Any]:
-        """Its JSON form: the bare name, or {"name": ..., arguments}."""
-        return {"name": self.name, **self.kwargs} if self.kwargs else self.name
+        """Its JSON form: the bare name, or {"name": ..., "arguments": {...}}."""
+        return {"name": self.name, "arguments": dict(self.kwargs)} if self.kwargs else self.name
 
 
 def _variant(value: object) -> Variant:
@@ -114,8 +115,8 @@ def _variant(value: object) -> Variant:
         return value
     if isinstance(value, str):
         return Variant(value)
-    if isinstance(value, Mapping) and isinstance(value.get("name"), str):
-        return Variant(value["name"], **{k: v for k, v in value.items() if k != "name"})
+    if isinstance(value, Mapping) and set(value) == {"name", "arguments"} and isinstance(value["arguments"], Mapping):
+        return Variant(value["name"], **value["arguments"])
     raise ValueError(f"expected a registered name or a Variant, got {value!r}")
 
 
@@ -213,7 +214,10 @@ class Trial(Frozen):
             if not dot:
                 values[field] = settings[axis]
             elif values[field] is not None:
-                values[field] = _variant(values[field]).having(**{argument: settings[axis]})
+                try:
+                    values[field] = _variant(values[field]).having(**{argument: settings[axis]})
+                except ValueError as error:
+                    raise BadInput(f"{field}: {error}") from None
         try:
             return Trial(**values)
         except ValidationError as error:
@@ -335,10 +339,15 @@ class Sweep(Frozen):
         if not isinstance(grids, Sequence):
             raise ValueError("a grid maps axes to lists of values")
         for one in grids:
+            if not isinstance(one, Mapping):
+                raise ValueError(f"a grid maps axes to lists of values, and {one!r} does not")
             for axis, values in one.items():
                 if isinstance(values, str) or not isinstance(values, Sequence) or not values:
                     raise ValueError(f"axis {axis!r} needs a list of values")
-        return [{axis: list(values) for axis, values in one.items()} for one in grids]
+        return [
+            {axis: [_variant(v) if isinstance(v, Mapping) else v for v in values] for axis, values in one.items()}
+            for one in grids
+        ]
 
     @model_validator(mode="after")
     def _axes_exist_and_do_not_clash(self) -> "Sweep":

@@ -16,7 +16,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from humansim import results
+from humansim import __version__, results
 from humansim.errors import BadInput
 from humansim.results import Failure, Outcome, Result
 from humansim.root import Root
@@ -89,10 +89,9 @@ class Tracker:
             return str(found.experiment_id)
         # A server keeps artifacts where it was told to; a local database would put them into the working folder.
         local = None if self.uri.startswith("http") else (self.root.path / "artifacts" / sweep.name).as_uri()
-        made = self.client.create_experiment(sweep.name, artifact_location=local)
-        if sweep.question:
-            self.client.set_experiment_tag(made, "mlflow.note.content", sweep.question)
-        return str(made)
+        # The tag makes MLflow's pages those of trained models: runs and charts, not prompts and traces.
+        tags = {"mlflow.note.content": sweep.question, "mlflow.experimentKind": "custom_model_development"}
+        return str(self.client.create_experiment(sweep.name, artifact_location=local, tags=tags))
 
     def _existing(self) -> tuple[dict[str, str], set[str]]:
         """trial id -> run id, and the ids of trials whose run is complete."""
@@ -138,7 +137,11 @@ class Tracker:
     def _run(self, trial: Trial, start: int) -> str:
         run = self._runs.get(trial.id)
         if run is None:
-            tags = {"trial_id": trial.id, "mlflow.runName": run_name(trial, self.base)}
+            tags = {
+                "trial_id": trial.id,
+                "mlflow.runName": run_name(trial, self.base),
+                "mlflow.source.name": f"humansim {__version__}",
+            }
             made = self.client.create_run(self.experiment, start_time=start, tags=tags)
             run = self._runs[trial.id] = made.info.run_id
             from mlflow.entities import Param
@@ -157,7 +160,7 @@ class Tracker:
             "train/loss": "loss",
             "train/lr": "lr",
             "train/images_per_second": "images_per_second",
-            "validation/2afc": "validation",
+            "2afc/validation": "validation",
         }
         self.client.log_batch(
             run,
@@ -186,7 +189,7 @@ class Tracker:
         step = len(outcome.history)
         metrics = final_metrics(outcome)
         if step:
-            del metrics["validation/2afc"]  # the last point of its curve
+            del metrics["2afc/validation"]  # the last point of its curve
         tags = {
             "judges": "simulated judges" if outcome.provenance["simulated_judges"] else "people",
             "weights": outcome.provenance["weights"]["origin"],
@@ -218,11 +221,14 @@ def run_name(trial: Trial, base: Trial) -> str:
 
 
 def final_metrics(result: Result) -> dict[str, float]:
-    """What a finished run shows: means over sets under cosine, every set and measure on the test part, ceilings."""
-    metrics = {"test/2afc": result.mean("test"), "validation/2afc": result.mean("validation")}
+    """What a finished run shows: means over sets under cosine, every measure and set on the test part, ceilings.
+
+    MLflow makes a section of charts of what stands before the last slash, in alphabetical order.
+    """
+    metrics = {"2afc/test": result.mean("test"), "2afc/validation": result.mean("validation")}
     tested = [score for score in result.scores if score.part == "test"]
     for score in tested:
-        metrics[_metric_name(f"test/{score.set}/{score.measure}")] = score.score
+        metrics[_metric_name(f"2afc/{score.measure}/{score.set}")] = score.score
     for name in ("fresh_judge", "best"):
         of_sets = [getattr(s, name) for s in tested if s.measure == "cosine" and getattr(s, name) is not None]
         if of_sets:

@@ -63,5 +63,5 @@ def test_torchvision_weights_are_called_by_their_names() -> None:
 
 
 def test_an_unknown_member_of_a_family_lists_near_ones() -> None:
-    with pytest.raises(BadInput, match="unknown backbone 'timm:resnet1'; did you mean .*resnet18"):
+    with pytest.raises(BadInput, match=r"unknown backbone 'timm:resnet1'; did you mean .*resnet18"):
         backbone.normal(Variant("timm:resnet1"))

@@ -12,7 +12,7 @@ from humansim.errors import BadInput
 from humansim.spec import AXES, Choice, Sweep, Trial, Uniform, Variant, canonical
 
 scalars = (
-    st.none() | st.booleans() | st.integers(-(10**6), 10**6) | st.floats(-1e6, 1e6) | st.text("abc é\"\\\0", max_size=4)
+    st.none() | st.booleans() | st.integers(-(10**6), 10**6) | st.floats(-1e6, 1e6) | st.text('abc é"\\\0', max_size=4)
 )
 # An argument that is itself called "name" has a test of its own below.
 variants = st.builds(
@@ -46,8 +46,8 @@ GOLDEN = {
     "a36ce6815cf43f44": Trial(resolution=64),
     "4859622ae2e8d629": Trial(protocol="all"),
     "329911c51c81735b": Trial(paradigm=Variant("triplet")),
-    "6b8c971eb6abb88b": Trial(backbone=Variant("efficientnet_lite0", weights="random", init_seed=3)),
-    "0dcb4c0095529e54": Trial(
+    "273a57350127c0f3": Trial(backbone=Variant("efficientnet_lite0", weights="random", init_seed=3)),
+    "88b16e27cddbc3d3": Trial(
         source=Variant("sample", noise=0.25),
         backbone=Variant("timm:resnet18"),
         resolution=128,
@@ -174,7 +174,7 @@ def test_true_is_not_1_and_1_is_not_text() -> None:
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), object(), {1, 2}, b"bytes", Variant("inner")])
 def test_a_variant_refuses_an_argument_that_has_no_stable_form(value: object) -> None:
-    with pytest.raises(BadInput, match="'triplet'.*no canonical form"):
+    with pytest.raises(BadInput, match=r"'triplet'.*no canonical form"):
         Variant("triplet", margin=value)
 
 
@@ -226,7 +226,8 @@ def test_protocol_all_leaves_nothing_to_train_on() -> None:
 
 
 @pytest.mark.parametrize(
-    ("axis", "near"), [("batchsize", "batch_size"), ("bakcbone", "backbone"), ("epoch", "epochs"), ("backbon.weights", "backbone")]
+    ("axis", "near"),
+    [("batchsize", "batch_size"), ("bakcbone", "backbone"), ("epoch", "epochs"), ("backbon.weights", "backbone")],
 )
 def test_an_unknown_axis_is_refused_and_near_ones_named(axis: str, near: str) -> None:
     with pytest.raises(BadInput, match=f"unknown axis '{axis}'; did you mean .*{near}"):
@@ -234,7 +235,7 @@ def test_an_unknown_axis_is_refused_and_near_ones_named(axis: str, near: str) ->
 
 
 def test_only_a_variant_has_arguments() -> None:
-    with pytest.raises(BadInput, match="unknown axis 'lr.rate'"):
+    with pytest.raises(BadInput, match=r"unknown axis 'lr\.rate'"):
         Trial().having({"lr.rate": 1})
 
 

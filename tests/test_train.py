@@ -26,8 +26,6 @@ TINY = Trial(
 )
 
 
-
-
 def without_times(result: Result) -> dict[str, object]:
     history = [{k: v for k, v in row.items() if k in ("epoch", "loss", "validation", "lr")} for row in result.history]
     return {"scores": result.scores, "history": history, "data": result.provenance["data"]}
@@ -117,7 +115,7 @@ def test_the_number_of_threads_is_the_trials_and_put_back_afterwards(root: Root)
 
 
 def test_a_loss_that_is_no_number_ends_the_trial_with_the_reason(root: Root) -> None:
-    with pytest.raises(FloatingPointError, match="the loss is (nan|inf) in epoch .*: try a lower learning rate"):
+    with pytest.raises(FloatingPointError, match=r"the loss is (nan|inf) in epoch .*: try a lower learning rate"):
         train.run(TINY.having({"lr": 1e18}), root)
     assert results.state(root, TINY) is State.TO_RUN
 

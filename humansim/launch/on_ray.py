@@ -10,6 +10,7 @@ import functools
 import logging
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -36,6 +37,7 @@ from humansim.search import Search
 from humansim.spec import Trial
 
 RETRIES = 3  # of a trial whose process or node died
+VISIBLE_WITHIN = 60  # seconds that a shared file system may take to show what another node has written
 
 
 @contextlib.contextmanager
@@ -93,7 +95,9 @@ def launch(search: Search, root: Root, runner: Runner, follow: Follow, name: str
             failure_config=tune.FailureConfig(max_failures=RETRIES),
         ),
     )
-    tuner.fit()
+    # Tune prints its own reports to standard output even when told not to; what is shown is the follower's affair.
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        tuner.fit()
     shutil.rmtree(scratch, ignore_errors=True)
     if feed.error is not None:
         raise feed.error
@@ -140,6 +144,10 @@ class _Feed(Searcher):
         trial = self.trials.pop(trial_id)
         try:
             outcome = results.load(self.root, trial)
+            patience = time.monotonic() + VISIBLE_WITHIN
+            while outcome is None and not error and time.monotonic() < patience:
+                time.sleep(0.2)
+                outcome = results.load(self.root, trial)
             if outcome is None:
                 reason = f"its process or node died {RETRIES + 1} times (killed, crashed or out of memory)"
                 outcome = Failure(trial=trial, kind="lost", reason=reason, traceback="", finished=results.now())

@@ -32,7 +32,7 @@ FILES = ("judgements.csv", "judgements.parquet")
 @source()
 def table(root: Root, /, *, name: str) -> Judgements:
     """Your own judgements: the folder of that name in the data folder, with judgements.csv or .parquet."""
-    if PurePosixPath(name).name != name:
+    if PurePosixPath(name).name != name or name == "..":
         raise BadInput(f"source.name: {name!r} is not the plain name of a folder in {root.data}")
     return read_table(root.data / name)
 
@@ -133,7 +133,10 @@ def read_frame(file: Path, required: tuple[str, ...], optional: tuple[str, ...])
             frame = pd.read_parquet(file, columns=use).reset_index(drop=True)
             frame.index += 1
         else:
-            frame = pd.read_csv(file, skip_blank_lines=False, usecols=use, **options)
+            frame = pd.read_csv(file, skip_blank_lines=False, **options)  # usecols would hide lines that are too long
+            if not isinstance(frame.index, pd.RangeIndex):
+                raise BadInput(f"{file}, line 2: there are more fields than the header has columns")
+            frame = frame[use]
             frame.index += 2  # a file's first line is its header
             frame = frame[~(frame.isna() | (frame == "")).all(axis=1)]
     except BadInput:

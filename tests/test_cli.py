@@ -1,0 +1,235 @@
+"""The command line: answers at once, one clear error for bad input, JSON alone on standard output."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from PIL import Image
+from sweeping import SMALL, command, environment, humansim, last_json
+
+from humansim.cli import main
+
+COMMANDS = ("demo", "plan", "run", "sweep", "status", "list", "evaluate", "score")
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("HUMANSIM_ROOT", "HUMANSIM_DATA", "MLFLOW_TRACKING_URI", "RAY_ADDRESS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def judgements(tmp_path: Path) -> Path:
+    """A small `table` folder: 40 images of one colour each, people go by the colour."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for i in range(40):
+        Image.new("RGB", (12, 12), (6 * i, 0, 0)).save(folder / f"{i:02d}.png")
+    rows = [(q, a, b) for q in range(40) for a in range(q % 3, 40, 7) for b in range(a + 1, 40, 9) if q not in (a, b)]
+    frame = pd.DataFrame(rows, columns=["query", "left", "right"])
+    frame["choice"] = ((frame.right - frame["query"]).abs() < (frame.left - frame["query"]).abs()) * 1.0
+    for column in ("query", "left", "right"):
+        frame[column] = [f"{i:02d}.png" for i in frame[column]]
+    frame.to_csv(folder / "judgements.csv", index=False)
+    return folder
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], *([name, "--help"] for name in COMMANDS)])
+def test_help_imports_nothing_that_is_slow(arguments: list[str]) -> None:
+    code = "import sys, runpy; sys.argv = ['humansim'] + sys.argv[1:]\n"
+    code += "try: runpy.run_module('humansim.cli', run_name='__main__')\n"
+    code += "except SystemExit: pass\n"
+    code += "print(sorted({'torch', 'ray', 'mlflow', 'pandas', 'numpy', 'rich', 'pydantic'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
+    assert done.stdout.rstrip().endswith("[]"), done.stdout
+    assert len(done.stdout.splitlines()) > 1
+
+
+def test_without_a_command_it_shows_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    assert "humansim demo" in capsys.readouterr().out
+
+
+BAD = {
+    "unknown backbone": (["evaluate", "pixel", "--source", "sample"], "unknown backbone 'pixel'; did you mean pixels?"),
+    "unknown source": (["evaluate", "pixels", "--source", "smple"], "did you mean sample?"),
+    "unknown sweep": (["sweep", "dmo"], "unknown sweep 'dmo'; did you mean demo?"),
+    "no sweep file": (["plan", "nowhere.py"], "nowhere.py: no such file"),
+    "misspelt axis": (["run", "lrr=1"], "unknown axis 'lrr'; did you mean lr?"),
+    "misspelt argument": (["run", "paradigm=triplet", "paradigm.margn=1"], "no argument 'margn'; did you mean margin?"),
+    "wrong type": (["run", "paradigm=triplet", "paradigm.margin=much"], "paradigm.margin: 'triplet' takes float, got"),
+    "wrong value": (["run", "lr=-1"], "lr: Input should be greater than 0 (got -1)"),
+    "text for a number": (["run", "lr=fast"], "lr: Input should be a valid number (got 'fast')"),
+    "no value": (["run", "lr"], "'lr' is not of the form AXIS=VALUE"),
+    "twice": (["run", "lr=1", "lr=2"], "lr is given twice"),
+    "nothing to train": (["run", "backbone=pixels", "paradigm=triplet"], "backbone pixels has nothing to train"),
+    "unknown status": (["status", "nothing"], "no sweep 'nothing' was submitted"),
+    "no file": (["score", "nowhere.csv"], "nowhere.csv: no such file"),
+    "judges": (["score", "nowhere.csv", "--judges", "0"], "--judges 0"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_line_and_exit_code_2(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments, message = BAD[name]
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert message in err
+    assert err.startswith("humansim: error: ")
+    assert err.count("\n") == 1
+    assert out == ""
+
+
+def test_a_root_that_cannot_be_written_to_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    assert main(["status", "--root", str(tmp_path / "file" / "root")]) == 2
+    assert f"root {tmp_path / 'file' / 'root'}: not a folder that can be written to" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        ('name="small"', 'name="a/b"'),
+        ('"paradigm.distance"', '"paradigm.distanze"'),
+        ('["euclidean", "squared_euclidean"]', '["euclidean", "manhattan"]'),
+        ("samples=3", "sample=3"),
+        ('search={"lr"', 'search={"lrr"'),
+        ("low=1e-5", 'low="1e-5"'),
+    ],
+)
+def test_a_wrong_sweep_file_is_refused_before_anything_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], edit: str, message: str
+) -> None:
+    file = tmp_path / "wrong.py"
+    assert edit in SMALL
+    file.write_text(SMALL.replace(edit, message))
+    assert main(["sweep", str(file)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"humansim: error: {file}: ")
+    assert error.count("\n") == 1
+    assert not list((tmp_path / "humansim-runs").glob("*/*"))
+
+
+def test_data_is_checked_before_anything_is_trained(judgements: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (judgements / "07.png").write_bytes((judgements / "07.png").read_bytes()[:40])
+    assert main(["evaluate", "pixels", "--source", str(judgements)]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert f"{judgements / '07.png'}: " in error
+    assert f"named in {judgements / 'judgements.csv'}, line " in error
+    assert not list((judgements.parent / "humansim-runs" / "results").glob("*"))
+
+
+def test_a_tracking_server_that_is_down_is_an_error_before_anything_runs(judgements: Path) -> None:
+    arguments = ["evaluate", "pixels", "--source", str(judgements)]
+    for more, extra in (
+        (["--tracking", "http://127.0.0.1:9"], {}),
+        ([], {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}),
+    ):
+        done = humansim(*arguments, *more, "--root", str(judgements.parent / "root"), **extra)
+        assert done.returncode == 2
+        assert "tracking server http://127.0.0.1:9 does not answer" in done.stderr
+        assert "Traceback" not in done.stderr
+    assert not list((judgements.parent / "root" / "results").glob("*"))
+
+
+def test_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {"efficientnet_lite0", "pixels", "timm:<name>", "torchvision:<name>"} <= {
+        r["name"] for r in found["backbones"]
+    }
+    assert [row["name"] for row in found["measures"]] == ["cosine", "l2", "l1"]
+    assert "demo" in [row["name"] for row in found["sweeps"]]
+    assert main(["list", "backbones"]) == 0
+    assert "efficientnet_lite0" in capsys.readouterr().out
+
+
+def test_plan_counts_what_would_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "small.py").write_text(SMALL)
+    assert main(["plan", "small.py", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["states"] == {"to run": 10}
+    assert found["to_ask"] == 8
+    assert [cell["wanted"] for cell in found["cells"]] == [1, 1, 4, 4]
+    assert main(["plan", "small.py"]) == 0
+    assert "10 trials in 4 cells; 10 to run, of which the searches will choose 8" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_ones_own_judgements_are_evaluated_and_fine_tuned_on(judgements: Path) -> None:
+    """A folder of one's own: an evaluation on all of it, then one fine-tuning on held-out images."""
+    where = ["--root", str(judgements.parent / "root")]
+    done = humansim("evaluate", "pixels", "--source", str(judgements), *where, "--json")
+    assert done.returncode == 0, done.stderr
+    document = last_json(done)
+    frame = pd.read_csv(judgements / "judgements.csv")
+    assert document["scores"][0]["n"] == len(frame)
+    assert document["scores"][1]["score"] > 0.99  # l2 between colours is what these people go by
+    assert not document["simulated_judges"]
+    settings = ["source=table", "source.name=mine", "paradigm=triplet", "resolution=32", "epochs=1", "fit_size=32"]
+    done = humansim("run", *settings, "batch_size=8", "--data", str(judgements.parent), *where)
+    assert done.returncode == 0, done.stderr
+    assert "simulated" not in done.stdout + done.stderr
+    assert "fine-tuned" in done.stdout
+    assert done.stdout.splitlines()[-1].startswith("Results: ")
+    # Changed data under the same name is never mixed with what was made from the old.
+    frame.assign(choice=1 - frame["choice"]).to_csv(judgements / "judgements.csv", index=False)
+    done = humansim("evaluate", "pixels", "--source", str(judgements), *where)
+    assert done.returncode == 2
+    assert "table(name=mine) has changed since it was run" in done.stderr
+
+
+def test_score_gives_the_scores_ceilings_and_interval(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "distances.csv.gz"
+    pd.DataFrame(
+        {"to_left": [1, 2, 3.5, 1], "to_right": [2, 1, 3.5, 0.5], "choice": [0, 1, 0.6, 0.2], "judges": [5, 5, 5, 5]}
+    ).to_csv(file, index=False)
+    assert main(["score", str(file), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["score"] == pytest.approx((1 + 1 + 0.5 + 0.2) / 4)
+    assert found["accuracy"] == pytest.approx((1 + 1 + 0.5 + 0) / 4)
+    assert found["best"] == pytest.approx((1 + 1 + 0.6 + 0.8) / 4)
+    assert found["plug_in"] == pytest.approx((1 + 1 + 0.52 + 0.68) / 4)
+    assert found["fresh_judge"] == pytest.approx((1 + 1 + 0.4 + 0.6) / 4)
+    assert found["ties"] == 1
+    assert main(["score", str(file)]) == 0
+    assert "67.5000" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "the file is empty"),
+        ("to_left,to_right\n1,2\n", "column 'choice' is missing"),
+        ("to_left,to_right,choice\n", "the table has no rows"),
+        ("to_left,to_right,choice\n1,2,0.5\n1,nan,0.5\n", "line 3: to_right: 'nan' is not a finite number"),
+        ("to_left,to_right,choice\n1,2,1.5\n", "line 2: choice: '1.5' is not a share between 0 and 1"),
+        ("to_left,to_right,choice,choice\n1,2,1,1\n", "column 'choice' is there 2 times"),
+        ("to_left,to_right,choice,judges\n1,2,1,some\n", "line 2: judges: 'some' is not a finite number"),
+    ],
+)
+def test_score_names_file_line_and_field(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, message: str
+) -> None:
+    file = tmp_path / "distances.csv"
+    file.write_text(text)
+    assert main(["score", str(file)]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert str(file) in error
+
+
+def test_a_closed_pipe_is_no_error(tmp_path: Path) -> None:
+    done = subprocess.run(
+        f"{' '.join(command('list'))} | head -1",
+        shell=True,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "Traceback" not in done.stderr
