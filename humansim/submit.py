@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from humansim import plan, results
 from humansim.errors import BadInput
@@ -15,6 +15,10 @@ from humansim.plan import Ledger
 from humansim.results import Failure, Outcome, Result
 from humansim.root import Root, locked
 from humansim.spec import Cell, Sweep, Trial, Variant
+
+if TYPE_CHECKING:
+    from humansim.launch import Follow
+    from humansim.search import Search
 
 Row = dict[str, float]
 
@@ -174,7 +178,7 @@ def run_one(trial: Trial, sweep: Sweep, root: Root, watcher: Watcher, tracking: 
 
 
 def _launch(
-    search: Any, root: Root, follow: Any, name: str, watcher: Watcher, address: str | None, serial: bool
+    search: "Search", root: Root, follow: "Follow", name: str, watcher: Watcher, address: str | None, serial: bool
 ) -> None:
     if serial:
         from humansim import train

@@ -1,0 +1,168 @@
+"""Results in MLflow: a real SQLite store, one run a trial, however often a thing is logged."""
+
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from humansim import results
+from humansim.errors import BadInput
+from humansim.results import Failure, Result, Score
+from humansim.root import Root
+from humansim.spec import Sweep, Trial, Variant
+from humansim.tracking import Tracker, final_metrics, how_to_open, run_name, tracking_uri
+
+BASE = Trial(resolution=64)
+SWEEP = Sweep(name="tracked", question="Is it logged?", base=BASE)
+TRIAL = BASE.having({"paradigm": "triplet", "lr": 0.00123456, "epochs": 2})
+HISTORY = tuple(
+    {"epoch": e, "loss": 1 / e, "validation": 0.5 + e / 10, "lr": 1e-3, "seconds": 2.0, "images_per_second": 9.0}
+    | {"time": 1_700_000_000_000.0 + 1000 * e}
+    for e in (1.0, 2.0)
+)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Root:
+    return Root.at(tmp_path_factory.mktemp("tracking"))
+
+
+@pytest.fixture(scope="module")
+def client(root: Root) -> MlflowClient:
+    return MlflowClient(root.tracking_uri)
+
+
+def result(root: Root, trial: Trial) -> Result:
+    people = {"plug_in": 0.8, "fresh_judge": 0.75, "best": 0.9}
+    scores = tuple(
+        Score(set=s, part=part, measure=m, n=9, score=0.7, low=0.6, high=0.8, accuracy=0.7, **people)
+        for s in ("sample/kind", "odd#name")
+        for part in ("validation", "test")
+        for m in ("cosine", "l1")
+    )
+    provenance = {"simulated_judges": True, "weights": {"origin": "somewhere"}, "data": "f" * 64}
+    made = Result(
+        trial=trial,
+        scores=scores,
+        history=HISTORY if trial.paradigm else (),
+        provenance=provenance,
+        seconds={"train": 4.0},
+        peak_memory=2**30,
+        finished=1_700_000_009_000,
+    )
+    results.save(root, made)
+    (results.folder(root, trial) / results.ANSWERS).write_bytes(b"answers")
+    return made
+
+
+def runs(client: MlflowClient, trial: Trial) -> list[Run]:
+    experiment = client.get_experiment_by_name("tracked")
+    assert experiment is not None
+    return list(client.search_runs([experiment.experiment_id], f"tags.trial_id = '{trial.id}'"))
+
+
+def test_a_result_is_one_finished_run_however_often_and_wherever_it_is_logged(root: Root, client: MlflowClient) -> None:
+    made = result(root, TRIAL)
+    tracker = Tracker(root.tracking_uri, root, SWEEP)
+    tracker.epoch(TRIAL, dict(HISTORY[0]))
+    assert tracker.close() is None
+    for _ in range(2):  # the driver was killed after the first epoch; then the sweep is submitted twice
+        tracker = Tracker(root.tracking_uri, root, SWEEP)
+        tracker.epoch(TRIAL, dict(HISTORY[0]))
+        tracker.epoch(TRIAL, dict(HISTORY[1]))
+        tracker.ended(made)
+        tracker.ended(made)
+        assert tracker.close() is None
+    (run,) = runs(client, TRIAL)
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name == "efficientnet_lite0 triplet lr=0.00123 epochs=2"
+    assert run.data.params["lr"] == "0.00123456"
+    assert run.data.params["paradigm"] == "triplet"
+    assert run.data.tags["judges"] == "simulated judges"
+    assert {k: v for k, v in run.data.metrics.items() if k.startswith("2afc/")} == {
+        "2afc/test": 0.7,
+        "2afc/validation": 0.7,
+        "2afc/cosine/sample/kind": 0.7,
+        "2afc/cosine/odd_name": 0.7,
+        "2afc/l1/sample/kind": 0.7,
+        "2afc/l1/odd_name": 0.7,
+    }
+    curve = client.get_metric_history(run.info.run_id, "2afc/validation")
+    assert [(point.step, point.value) for point in curve] == [(1, 0.6), (2, 0.7)]
+    experiment = client.get_experiment_by_name("tracked")
+    assert experiment is not None
+    assert experiment.tags["mlflow.note.content"] == SWEEP.question
+    assert Path(experiment.artifact_location.removeprefix("file://")).is_relative_to(root.path)
+
+
+def test_a_failure_that_is_retried_becomes_the_same_run_finished(root: Root, client: MlflowClient) -> None:
+    trial = TRIAL.having({"seed": 1})
+    failure = Failure(trial=trial, kind="oom", reason="too big", traceback="Traceback ...", finished=1_700_000_000_000)
+    tracker = Tracker(root.tracking_uri, root, SWEEP)
+    tracker.ended(failure)
+    assert tracker.close() is None
+    (run,) = runs(client, trial)
+    assert (run.info.status, run.data.tags["failure"], run.data.tags["failure.reason"]) == ("FAILED", "oom", "too big")
+    assert [artifact.path for artifact in client.list_artifacts(run.info.run_id)] == ["traceback.txt"]
+    tracker = Tracker(root.tracking_uri, root, SWEEP)
+    tracker.ended(result(root, trial))
+    assert tracker.close() is None
+    (again,) = runs(client, trial)
+    assert again.info.run_id == run.info.run_id
+    assert again.info.status == "FINISHED"
+    assert not [tag for tag in again.data.tags if tag.startswith("failure")]
+
+
+def test_a_store_that_breaks_loses_nothing_and_is_made_up_for(
+    root: Root, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trials = [TRIAL.having({"seed": seed}) for seed in (2, 3)]
+    made = [result(root, trial) for trial in trials]
+    tracker = Tracker(root.tracking_uri, root, SWEEP)
+    with monkeypatch.context() as broken:
+        broken.setattr(type(tracker.client), "log_batch", _breaks)
+        for one in made:
+            tracker.ended(one)
+        assert isinstance(tracker.close(), ConnectionError)
+    tracker = Tracker(root.tracking_uri, root, SWEEP)
+    for one in made:
+        tracker.ended(one)
+    assert tracker.close() is None
+    assert [run.info.status for trial in trials for run in runs(client, trial)] == ["FINISHED", "FINISHED"]
+
+
+def _breaks(*given: object, **more: object) -> None:
+    raise ConnectionError("gone")
+
+
+def test_a_deleted_experiment_is_an_error_that_says_how_to_restore_it(root: Root, client: MlflowClient) -> None:
+    deleted = SWEEP.model_copy(update={"name": "deleted"})
+    assert Tracker(root.tracking_uri, root, deleted).close() is None
+    experiment = client.get_experiment_by_name("deleted")
+    assert experiment is not None
+    client.delete_experiment(experiment.experiment_id)
+    with pytest.raises(BadInput, match=f"experiment 'deleted' was deleted .* restore -x {experiment.experiment_id}"):
+        Tracker(root.tracking_uri, root, deleted)
+
+
+def test_a_store_that_cannot_be_opened_is_named(root: Root, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(BadInput, match=f"tracking store sqlite:///{tmp_path}/file/mlflow.db cannot be used"):
+        Tracker(f"sqlite:///{tmp_path}/file/mlflow.db", root, SWEEP)
+
+
+def test_a_pretrained_run_shows_no_training_fields(root: Root) -> None:
+    trial = BASE.having({"backbone": Variant("efficientnet_lite0", weights="random")})
+    assert run_name(trial, BASE) == "efficientnet_lite0(weights=random) pretrained"
+    assert "lr" not in trial.settings()
+    assert final_metrics(result(root, trial))["2afc/validation"] == 0.7
+
+
+def test_the_store_is_the_option_then_the_variable_then_sqlite(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert tracking_uri(root) == f"sqlite:///{root.path}/mlflow.db"
+    assert how_to_open(tracking_uri(root)) == f"mlflow ui --backend-store-uri sqlite:///{root.path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+    assert tracking_uri(root) == how_to_open(tracking_uri(root)) == "http://127.0.0.1:5000"
+    assert tracking_uri(root, "sqlite:////other.db") == "sqlite:////other.db"
