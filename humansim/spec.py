@@ -146,7 +146,9 @@ class Trial(Frozen):
     `source` gives images and human judgements; `protocol` says which of them serve for what: under `heldout`, fit,
     validation and test share no image where the source allows it; under `all` every judgement is evaluated on and
     nothing can be trained. `resolution` in pixels, None for the backbone's own. `threads` is here because on a CPU
-    the bits of a sum depend on it.
+    the bits of a sum depend on it. `batch_norm`: while training, normalise by each batch's statistics and adapt the
+    stored ones to the data (the thesis: nothing is frozen), or keep those of pre-training ("frozen"; scale and shift
+    are trained all the same). On few and alike images adapting them alone can cost ten points of 2AFC.
     """
 
     source: AsVariant = Variant("sample")
@@ -160,6 +162,7 @@ class Trial(Frozen):
     lr: Annotated[float, Field(gt=0)] = 1e-4
     epochs: Annotated[int, Field(ge=1)] = 20
     batch_size: Annotated[int, Field(ge=2)] = 64
+    batch_norm: Literal["batch", "frozen"] = "batch"
     seed: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="after")
@@ -225,7 +228,7 @@ class Trial(Frozen):
 
 
 VARIANT_FIELDS = ("source", "backbone", "paradigm", "optimizer")
-TRAINING_FIELDS = ("paradigm", "fit_size", "optimizer", "lr", "epochs", "batch_size", "seed")
+TRAINING_FIELDS = ("paradigm", "fit_size", "optimizer", "lr", "epochs", "batch_size", "batch_norm", "seed")
 AXES = (*Trial.model_fields, *(f"{field}.<argument>" for field in VARIANT_FIELDS))
 
 

@@ -185,6 +185,10 @@ def _fit(
         torch.manual_seed(_seed(trial.seed, epoch))
         order = torch.randperm(count).numpy()
         embedder.train()
+        if trial.batch_norm == "frozen":
+            for layer in embedder.modules():
+                if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+                    layer.eval()
         losses = []
         for start in starts:
             batch = images[:, order[start : start + trial.batch_size]]
@@ -239,7 +243,7 @@ def _make_backbone(trial: Trial) -> Backbone:
     except BadInput:
         raise
     except Exception as error:
-        first = str(error).strip().partition("\n")[0]
+        first = str(error).strip().partition("\n")[0].rstrip(".")
         raise BadInput(
             f"backbone {trial.backbone}: it could not be made: {type(error).__name__}: {first}. If its weights could "
             "not be downloaded, connect to the network, or give it weights='random'"

@@ -1,8 +1,14 @@
 """A sweep as a user submits it, through Ray and MLflow: killed, submitted again; nothing lost, nothing run twice."""
 
+import os
 import random
+import shutil
+import signal
+import socket
 import subprocess
+import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +16,19 @@ import mlflow
 import pandas as pd
 import psutil
 import pytest
-from sweeping import SMALL, TRIALS, asked, finished, humansim, kill_all, last_json, start, trials_of
+from sweeping import (
+    SMALL,
+    TRIALS,
+    asked,
+    command,
+    environment,
+    finished,
+    humansim,
+    kill_all,
+    last_json,
+    start,
+    trials_of,
+)
 
 from humansim import results
 from humansim.results import Result
@@ -136,16 +154,11 @@ def test_a_worker_that_is_killed_costs_nothing(file: Path, calm: Root, tmp_path:
 def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(file: Path, calm: Root, tmp_path: Path) -> None:
     root = Root.at(tmp_path)
     arguments = ("sweep", str(file), "--root", str(tmp_path))
-    from sweeping import command, environment
-
     driver = subprocess.Popen(
         command(*arguments), env=environment(), stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     try:
         wait_for(lambda: bool(list(root.results.glob(f"*/{results.CHECKPOINT}"))), driver)
-        import os
-        import signal
-
         os.killpg(driver.pid, signal.SIGINT)  # as a terminal sends it: to the whole group
         _, stderr = driver.communicate(timeout=90)
     finally:
@@ -161,8 +174,6 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(file: Path, calm: Root, tmp_
 
 
 def test_an_axis_added_runs_only_what_is_new(file: Path, calm: Root, tmp_path: Path) -> None:
-    import shutil
-
     root = Root.at(shutil.copytree(calm.path, tmp_path / "moved"))  # and the root may move
     kept = {path: path.stat().st_mtime_ns for path in root.results.glob(f"*/{results.RESULT}")}
     longer = tmp_path / "small.py"
@@ -213,6 +224,46 @@ def test_a_sweep_cannot_be_submitted_twice_at_once(file: Path, tmp_path: Path) -
         assert "sweep 'small' is running already" in second.stderr
     finally:
         kill_all(driver)
+
+
+def test_a_tracking_server_takes_the_runs_and_their_artifacts(calm: Root, tmp_path: Path) -> None:
+    """A real `mlflow server` on this machine, named by the environment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    uri, store = f"http://127.0.0.1:{port}", tmp_path / "server"
+    store.mkdir()
+    sweep = tmp_path / "tracked.py"
+    sweep.write_text(SMALL.split("    grid=[")[0] + '    grid={"backbone": ["pixels"], "resolution": [8, 16]},\n)\n')
+    arguments = ["--backend-store-uri", f"sqlite:///{store}/mlflow.db", "--artifacts-destination", str(store / "files")]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "mlflow", "server", *arguments, "--port", str(port), "--workers", "1"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        wait_for(lambda: answers(uri), server)
+        done = humansim("sweep", str(sweep), "--root", str(tmp_path / "root"), "--serial", MLFLOW_TRACKING_URI=uri)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.splitlines()[-1].endswith(f"Runs: {uri}")
+        client = mlflow.MlflowClient(uri)
+        experiment = client.get_experiment_by_name("small")
+        assert experiment is not None
+        runs = client.search_runs([experiment.experiment_id])
+        assert [run.info.status for run in runs] == ["FINISHED", "FINISHED"]
+        names = {artifact.path for artifact in client.list_artifacts(runs[0].info.run_id)}
+        assert names == {results.RESULT, results.ANSWERS}
+    finally:
+        kill_all(server)
+
+
+def answers(uri: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{uri}/health", timeout=5) as reply:
+            return bool(reply.status == 200)
+    except OSError:
+        return False
 
 
 def wait_for(condition: object, driver: subprocess.Popen, seconds: float = 200) -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from humansim import plan, results, train
+from humansim.backbones import backbone
 from humansim.errors import BadInput
 from humansim.material import prepare
 from humansim.results import Result, State
@@ -139,6 +140,18 @@ def test_a_checkpoint_made_from_other_data_is_not_gone_on_from(root: Root) -> No
 
 def _kill(row: dict[str, float]) -> None:
     raise Killed
+
+
+@pytest.mark.parametrize(("batch_norm", "kept"), [("batch", False), ("frozen", True)])
+def test_frozen_batch_norm_keeps_the_statistics_of_pretraining(root: Root, batch_norm: str, kept: bool) -> None:
+    from safetensors.torch import load_file
+
+    trial = TINY.having({"epochs": 1, "batch_norm": batch_norm})
+    train.run(trial, root)
+    pretrained = backbone.make(TINY.backbone).state_dict()
+    trained = load_file(results.folder(root, trial) / results.WEIGHTS)
+    assert torch.equal(trained["trunk.bn1.running_mean"], pretrained["trunk.bn1.running_mean"]) is kept
+    assert not torch.equal(trained["trunk.bn1.weight"], pretrained["trunk.bn1.weight"])
 
 
 def test_pixels_cannot_be_trained() -> None:
