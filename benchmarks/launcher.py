@@ -6,10 +6,11 @@ save. Both run in the same Ray, in turn, with `reuse_actors` and the same enviro
 Serial is `launch.serial.launch` with the same trials: what asking, saving and telling cost without Tune.
 
 A run is a start (until the first trial has ended: Ray starts workers, which import), a steady part, and an end (Tune
-waits up to 5 s for workers that are still starting). So beside the whole there is `steady`, the time per trial after
-the first quarter of the trials. A long run must not slow down: `late / early` is the time per trial in the last quarter
-over that in the second; that of the largest size counts most. Such short trials keep no more than one or two workers
-busy: what is measured is the driver, on two or on a hundred devices.
+waits up to 5 s for workers that are still starting; ours deletes Tune's folders). So beside the whole there is
+`steady`, the time per trial after the first quarter of the trials, and the processor time that the driver took for each
+of them, which other load on the machine changes little. A long run must not slow down: `late / early` is the time per
+trial in the last quarter over that in the second, by the clock and by the driver's processor time; that of the largest
+size counts most. Such short trials keep no more than one or two workers busy, so what is measured is mostly the driver.
 
     uv run python benchmarks/launcher.py
     uv run python benchmarks/launcher.py --sizes 200 --repeats 5 --json launcher.json
@@ -24,7 +25,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 from humansim import results
 from humansim.launch import Follow, on_ray, serial
@@ -36,6 +37,18 @@ from humansim.spec import Sweep, Trial, Variant
 
 WARM_UP = 20  # trials, unmeasured
 WAYS = ("ours", "plain", "serial")
+
+
+class Moment(NamedTuple):
+    """Seconds by the clock, and of this process's processor time."""
+
+    clock: float
+    processor: float
+
+
+def now() -> Moment:
+    """This moment."""
+    return Moment(time.perf_counter(), time.process_time())
 
 
 def nothing(trial: Trial, root: Root, *, report: Callable[[dict[str, float]], None]) -> Result:
@@ -57,51 +70,51 @@ def nothing_plain(config: dict[str, Any]) -> None:
     """A trainable that does nothing."""
 
 
-def through_search(size: int, launch: Callable[[Search, Root, Follow], None]) -> list[float]:
+def through_search(size: int, launch: Callable[[Search, Root, Follow], None]) -> list[Moment]:
     """Runs so many trials that do nothing, under a root of their own.
 
     Returns:
-        The time of the start, and that at which each trial had ended.
+        The moment of the start, those at which each trial had ended, and that of the end.
     """
     with tempfile.TemporaryDirectory(prefix="humansim-benchmark-") as folder:
         root = Root.at(folder)
-        times = [time.perf_counter()]
+        times = [now()]
 
         def ended(outcome: Outcome) -> None:
-            times.append(time.perf_counter())
+            times.append(now())
 
         base = Trial(paradigm=Variant("triplet"))
         sweep = Sweep(name="nothing", base=base, grid=[{"seed": list(range(size))}])
         search = Search(sweep, Ledger(root, sweep.name))
         launch(search, root, Follow(ended=ended))
-        times.append(time.perf_counter())
+        times.append(now())
         finished = sum(isinstance(outcome, Result) for outcome in search.outcomes.values())
         if not search.done or finished != size:
             raise SystemExit(f"{finished} of {size} trials finished")
     return times
 
 
-def ours(size: int) -> list[float]:
+def ours(size: int) -> list[Moment]:
     """Our launcher: as `through_search`."""
     return through_search(
         size, lambda search, root, follow: on_ray.launch(search, root, nothing, follow, name="nothing")
     )
 
 
-def one_by_one(size: int) -> list[float]:
+def one_by_one(size: int) -> list[Moment]:
     """The same trials in this process: as `through_search`."""
     return through_search(size, lambda search, root, follow: serial.launch(search, root, nothing, follow))
 
 
-def plain(size: int) -> list[float]:
+def plain(size: int) -> list[Moment]:
     """Plain Ray Tune: as `through_search`."""
     from ray import tune  # here, since Ray reads the variables that on_ray sets when it is imported
 
-    times = [time.perf_counter()]
+    times = [now()]
 
     class Clock(tune.Callback):
         def on_trial_complete(self, *_: Any, **__: Any) -> None:
-            times.append(time.perf_counter())
+            times.append(now())
 
     with tempfile.TemporaryDirectory(prefix="humansim-benchmark-") as folder:
         tuner = tune.Tuner(
@@ -113,36 +126,41 @@ def plain(size: int) -> list[float]:
         # As in on_ray: Tune prints a line for each trial even when told not to.
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
             found = tuner.fit()
-        times.append(time.perf_counter())
+        times.append(now())
         if found.num_errors or len(found) != size:
             raise SystemExit(f"plain Tune: {len(found)} of {size} trials, {found.num_errors} errors")
     return times
 
 
-def described(runs: Sequence[Sequence[float]]) -> dict[str, float]:
+def described(runs: Sequence[Sequence[Moment]]) -> dict[str, float]:
     """Medians over the runs of one way."""
 
-    def per_trial(times: Sequence[float], first: float, last: float) -> float:
-        """Milliseconds per trial between two points of a run, given as shares of its trials."""
+    def per_trial(times: Sequence[Moment], first: float, last: float) -> Moment:
+        """What a trial took between two points of a run, which are given as shares of its trials."""
         ends = times[1:-1]
         a, b = round(first * (len(ends) - 1)), round(last * (len(ends) - 1))
-        return 1000 * (ends[b] - ends[a]) / (b - a)
+        clock, processor = (after - before for after, before in zip(ends[b], ends[a], strict=True))
+        return Moment(clock / (b - a), processor / (b - a))
 
-    whole = median(times[-1] - times[0] for times in runs)
+    steady = [per_trial(times, 0.25, 1) for times in runs]
+    halves = [(per_trial(times, 0.75, 1), per_trial(times, 0.25, 0.5)) for times in runs]
+    whole = median(times[-1].clock - times[0].clock for times in runs)
     return {
         "seconds": whole,
         "trials_per_second": (len(runs[0]) - 2) / whole,
-        "start_seconds": median(times[1] - times[0] for times in runs),
-        "end_seconds": median(times[-1] - times[-2] for times in runs),
-        "steady_milliseconds_per_trial": median(per_trial(times, 0.25, 1) for times in runs),
-        "late_over_early": median(per_trial(times, 0.75, 1) / per_trial(times, 0.25, 0.5) for times in runs),
+        "start_seconds": median(times[1].clock - times[0].clock for times in runs),
+        "end_seconds": median(times[-1].clock - times[-2].clock for times in runs),
+        "steady_milliseconds": median(1000 * trial.clock for trial in steady),
+        "steady_driver_milliseconds": median(1000 * trial.processor for trial in steady),
+        "late_over_early": median(late.clock / early.clock for late, early in halves),
+        "driver_late_over_early": median(late.processor / early.processor for late, early in halves),
     }
 
 
 def measure(size: int, repeats: int) -> dict[str, Any]:
     """Figures of one size: the three ways in turn, so often; the first way of a turn changes from turn to turn."""
     how = {"ours": ours, "plain": plain, "serial": one_by_one}
-    runs: dict[str, list[list[float]]] = {way: [] for way in WAYS}
+    runs: dict[str, list[list[Moment]]] = {way: [] for way in WAYS}
     for turn in range(repeats):
         for way in WAYS if turn % 2 == 0 else reversed(WAYS):
             runs[way].append(how[way](size))
@@ -152,18 +170,21 @@ def measure(size: int, repeats: int) -> dict[str, Any]:
 def show(figures: dict[str, Any]) -> None:
     """Prints the figures of one size."""
     print(f"{figures['size']} trials, median of {figures['repeats']} run(s) of each way, in turn")
-    print("               whole   trials/s      start        end         steady   late / early")
+    print("                                             steady, ms/trial      late / early")
+    print("               whole trials/s  start    end    clock   driver    clock   driver")
     for way in WAYS:
         row = figures[way]
         print(
-            f"  {way:8} {row['seconds']:7.2f} s {row['trials_per_second']:10.1f} {row['start_seconds']:8.2f} s "
-            f"{row['end_seconds']:8.2f} s {row['steady_milliseconds_per_trial']:8.2f} ms/trial "
-            f"{row['late_over_early']:8.2f}"
+            f"  {way:8} {row['seconds']:7.2f} s {row['trials_per_second']:8.1f} {row['start_seconds']:6.2f} "
+            f"{row['end_seconds']:6.2f} {row['steady_milliseconds']:8.2f} {row['steady_driver_milliseconds']:8.2f} "
+            f"{row['late_over_early']:8.2f} {row['driver_late_over_early']:8.2f}"
         )
-    ours, plain = figures["ours"], figures["plain"]
-    whole = ours["seconds"] / plain["seconds"]
-    steady = ours["steady_milliseconds_per_trial"] / plain["steady_milliseconds_per_trial"]
-    print(f"  ours / plain, time: whole {whole:.2f}, steady {steady:.2f}", flush=True)
+    over = {name: figures["ours"][name] / figures["plain"][name] for name in figures["ours"]}
+    print(
+        f"  ours / plain: whole {over['seconds']:.2f}, steady {over['steady_milliseconds']:.2f}, "
+        f"driver {over['steady_driver_milliseconds']:.2f}",
+        flush=True,
+    )
 
 
 def main() -> None:
@@ -186,11 +207,9 @@ def main() -> None:
             show(found[-1])
     first, last = found[0], found[-1]
     if first is not last:
-        print(f"steady time per trial at {last['size']} over that at {first['size']}:", end="")
-        for way in WAYS:
-            ratio = last[way]["steady_milliseconds_per_trial"] / first[way]["steady_milliseconds_per_trial"]
-            print(f"  {way} {ratio:.2f}", end="")
-        print()
+        over = {way: last[way]["steady_driver_milliseconds"] / first[way]["steady_driver_milliseconds"] for way in WAYS}
+        ratios = ", ".join(f"{way} {ratio:.2f}" for way, ratio in over.items())
+        print(f"driver's time per trial at {last['size']} over that at {first['size']}: {ratios}")
     if given.json:
         given.json.write_text(json.dumps(found, indent=1) + "\n")
 

@@ -147,13 +147,17 @@ def _demo(given: argparse.Namespace) -> int:
 
 
 def _sweep(given: argparse.Namespace) -> int:
+    import shlex
+
+    from rich.markup import escape
+
     from humansim import plan, show, tables
     from humansim.submit import submit
     from humansim.tracking import how_to_open, tracking_uri
 
     root, sweep = _root(given), plan.load_sweep(given.sweep)
-    err, again = show.console(stderr=True), f"humansim {' '.join(sys.argv[1:])}"
-    err.print(f"[bold]{sweep.name}[/bold]  {sweep.question}", soft_wrap=True)
+    err, again = show.console(stderr=True), escape(shlex.join(["humansim", *sys.argv[1:]]))
+    err.print(f"[bold]{sweep.name}[/bold]  {escape(sweep.question)}", soft_wrap=True)
     with show.Terminal(sweep.base) as terminal:
         report = submit(
             sweep,
@@ -183,15 +187,18 @@ def _sweep(given: argparse.Namespace) -> int:
     elif rows:
         show.console().print(show.scores(rows, f"{sweep.name}: held-out triplets, cosine", simulated))
     for failure in report.failures:
-        err.print(f"[red]failed[/red] {failure.trial.id} ({failure.kind}): {failure.reason}", soft_wrap=True)
+        err.print(f"[red]failed[/red] {failure.trial.id} ({failure.kind}): {escape(failure.reason)}", soft_wrap=True)
     if report.failures:
         err.print(f"{len(report.failures)} failed. Why: humansim status {sweep.name}. Again: add --retry-failed")
     if report.untracked is not None:
-        err.print(f"MLflow did not take everything ({report.untracked}); nothing is lost: {again} makes up for it")
+        err.print(
+            f"MLflow did not take everything ({escape(str(report.untracked))}); nothing is lost: {again} makes up "
+            "for it"
+        )
     if report.interrupted:
         err.print(f"Stopped: {counts['finished']} trials are finished, {report.missing} are missing. To go on: {again}")
     last = show.console(stderr=given.json)
-    last.print(f"Results: {root.results}   Runs: {how_to_open(uri)}", soft_wrap=True)
+    last.print(f"Results: {root.results}   Runs: {how_to_open(uri)}", soft_wrap=True, markup=False)
     if report.interrupted:
         return 130
     return 1 if report.failures or report.untracked is not None else 0
@@ -340,7 +347,7 @@ def _one_trial(given: argparse.Namespace, trial: "Trial", root: "Root") -> int:
             show.scores(tables.of_result(result), f"{run_name(trial, Trial())} on {trial.source}", simulated)
         )
     last = show.console(stderr=given.json)
-    last.print(f"Results: {root.results / trial.id}   Runs: {how_to_open(uri)}", soft_wrap=True)
+    last.print(f"Results: {root.results / trial.id}   Runs: {how_to_open(uri)}", soft_wrap=True, markup=False)
     return 0
 
 
@@ -453,7 +460,7 @@ def _threads() -> int:
 def _print_json(document: Any) -> None:
     import json
 
-    print(json.dumps(document, indent=1, ensure_ascii=False))
+    print(json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False))
 
 
 if __name__ == "__main__":

@@ -89,6 +89,9 @@ def distances(
 
     Returns:
         measure -> (to left [n], to right [n]).
+
+    Raises:
+        FloatingPointError: a distance is not finite: the network has diverged. Scored, it would pass for chance.
     """
     at = np.searchsorted(rows, triplets.images)
     low = np.minimum(at[:, :1], at[:, 1:])  # both ways round is one pair
@@ -103,7 +106,7 @@ def distances(
         for measure in MEASURES:
             found[measure].append(distance(a, b, measure))
     position = position.reshape(len(triplets), 2)
-    return {
-        measure: (values[position[:, 0]], values[position[:, 1]])
-        for measure, values in ((m, torch.cat(parts).cpu().numpy()) for m, parts in found.items())
-    }
+    values = {measure: torch.cat(parts).cpu().numpy() for measure, parts in found.items()}
+    if not all(np.isfinite(of_pairs).all() for of_pairs in values.values()):
+        raise FloatingPointError("distances are not finite: the network has diverged; try a lower learning rate")
+    return {measure: (of_pairs[position[:, 0]], of_pairs[position[:, 1]]) for measure, of_pairs in values.items()}

@@ -54,6 +54,8 @@ def cells(sweep: Sweep) -> list[Cell]:
         BadInput: an unknown axis, part or argument, or a value that does not fit.
     """
     found: dict[str, Cell] = {}
+    given: set[str] = set()
+    used: set[str] = set()
     for settings in sweep.settings():
         trial = checked(sweep.base.having(settings))
         search = sweep.search if trial.paradigm is not None else {}
@@ -63,8 +65,12 @@ def cells(sweep: Sweep) -> list[Cell]:
                     checked(trial.having({axis: end}))
                 except BadInput as error:
                     raise BadInput(f"search of {axis!r}: {error}") from None
+        given |= {*settings, *search}
+        used |= {axis for axis in given if getattr(trial, axis.partition(".")[0]) is not None}
         cell = Cell(settings=settings, trial=trial, search=search)
         found.setdefault(cell.key, cell)
+    for axis in sorted(axis for axis in given - used if "." in axis):
+        raise BadInput(f"grid: no cell has a {axis.partition('.')[0]}, so {axis!r} sets nothing")
     for axis in sweep.search:
         if axis.partition(".")[0] not in Trial.model_fields:
             raise BadInput(f"search: unknown axis {axis!r}{near(axis, list(Trial.model_fields))}")

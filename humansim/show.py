@@ -7,6 +7,7 @@ from collections import Counter
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table as RichTable
 
@@ -81,11 +82,11 @@ class Terminal:
             return
         name = f"{outcome.trial.id[:8]}  {run_name(outcome.trial, self.base)}"
         if isinstance(outcome, Failure):
-            self.console.print(f"[red]failed[/red]    {name}: {outcome.reason}", markup=True)
+            self.console.print(f"[red]failed[/red]    {escape(f'{name}: {outcome.reason}')}")
         else:
             took = _duration(sum(outcome.seconds.values()))
             score = f"validation {_points(outcome.mean('validation'))}" if outcome.mean("validation") >= 0 else ""
-            self.console.print(f"[green]finished[/green]  {name}  {score}  ({took})")
+            self.console.print(f"[green]finished[/green]  {escape(name)}  {score}  ({took})")
 
 
 def _duration(seconds: float) -> str:
@@ -110,18 +111,20 @@ def scores(table: Table, title: str, simulated: bool) -> RichTable:
     sets = list(dict.fromkeys(name for row in table for name in row["sets"]))
     axes = list(dict.fromkeys(axis for row in table for axis in row["axes"]))
     shown = RichTable(
-        title=title + (f"  [{SIMULATED}]" if simulated else ""),
-        caption="2AFC score in per cent, soft credit, [95 % interval, bootstrap over queries or judgement trials]",
+        title=escape(title + (f"  [{SIMULATED}]" if simulated else "")),
+        caption=escape(
+            "2AFC score in per cent, soft credit, [95 % interval, bootstrap over queries or judgement trials]"
+        ),
         title_justify="left",
         caption_justify="left",
     )
     shown.add_column("", no_wrap=True)
     for axis in axes:
-        shown.add_column(axis, overflow="fold")
+        shown.add_column(escape(axis), overflow="fold")
     if any("validation" in row for row in table):
         shown.add_column("validation", justify="right", no_wrap=True)
     for name in sets:
-        shown.add_column(name, justify="right", no_wrap=True)
+        shown.add_column(escape(name), justify="right", no_wrap=True)
     for row in table:
         cells = [row["kind"], *(_value(row["axes"].get(axis, "")) for axis in axes)]
         if any("validation" in other for other in table):
@@ -129,29 +132,29 @@ def scores(table: Table, title: str, simulated: bool) -> RichTable:
         for name in sets:
             score = row["sets"].get(name, {})
             low, high = score.get("low"), score.get("high")
-            interval = f" \\[{100 * low:.1f}, {100 * high:.1f}]" if low is not None and high is not None else ""
+            interval = f" [{100 * low:.1f}, {100 * high:.1f}]" if low is not None and high is not None else ""
             cells.append(_points(score.get("score")) + interval)
-        shown.add_row(*cells)
+        shown.add_row(*map(escape, cells))
     return shown
 
 
 def states(rows: list[tuple[str, Counter[str]]], title: str, first: str) -> RichTable:
     """Trials by state, one row a cell or a sweep."""
     order = ("finished", "running", "resumable", "to run", "failed")
-    shown = RichTable(title=title, title_justify="left")
+    shown = RichTable(title=escape(title), title_justify="left")
     shown.add_column(first)
     for state in order:
         shown.add_column(state, justify="right")
     for name, counts in rows:
-        shown.add_row(name, *(str(counts[state] or "") for state in order))
+        shown.add_row(escape(name), *(str(counts[state] or "") for state in order))
     return shown
 
 
 def plain(rows: list[dict[str, Any]], title: str) -> RichTable:
     """Any rows of text, one column a key."""
-    shown = RichTable(title=title, title_justify="left")
+    shown = RichTable(title=escape(title), title_justify="left")
     for key in rows[0] if rows else ["(none)"]:
         shown.add_column(key)
     for row in rows:
-        shown.add_row(*(str(value) for value in row.values()))
+        shown.add_row(*(escape(str(value)) for value in row.values()))
     return shown

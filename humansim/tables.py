@@ -33,7 +33,7 @@ def of_sweep(best: Iterable[tuple[Cell, Result | None]]) -> Table:
                 "kind": kind(result),
                 "axes": {**settings, **{axis: chosen.get(axis) for axis in cell.search}},
                 "trial": result.trial.id,
-                "validation": result.mean("validation"),
+                "validation": None if (mean := result.mean("validation")) != mean else mean,
                 "sets": {
                     score.set: {"score": score.score, "low": score.low, "high": score.high}
                     for score in result.scores

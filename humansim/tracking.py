@@ -5,10 +5,14 @@ whatever MLflow lacks is logged on the next submit. The driver is the only write
 are those of the results, so logging a thing twice changes nothing.
 """
 
+import contextlib
+import http.client
 import logging
 import os
 import queue
 import re
+import shlex
+import sqlite3
 import threading
 import urllib.error
 import urllib.request
@@ -19,7 +23,7 @@ from typing import Any
 from humansim import __version__, results
 from humansim.errors import BadInput
 from humansim.results import Failure, Outcome, Result
-from humansim.root import Root
+from humansim.root import Root, locked
 from humansim.spec import Sweep, Trial
 
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
@@ -36,7 +40,7 @@ def tracking_uri(root: Root, given: str | None = None) -> str:
 
 def how_to_open(uri: str) -> str:
     """The command or address that shows the runs."""
-    return uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}"
+    return uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
 
 
 class Tracker:
@@ -50,13 +54,14 @@ class Tracker:
         """
         self.uri, self.root, self.base = uri, root, sweep.base
         self.lost: Exception | None = None
+        self._described: set[str] = set()
         self._queue: queue.Queue[tuple[Any, ...] | None] = queue.Queue()
         if uri.startswith(("http://", "https://")):
             try:
                 urllib.request.urlopen(uri.rstrip("/") + "/health", timeout=10).close()
             except urllib.error.HTTPError:
                 pass  # it answers; what it minds, the client will say
-            except OSError as error:
+            except (OSError, ValueError, http.client.HTTPException) as error:
                 reason = getattr(error, "reason", error)
                 raise BadInput(
                     f"tracking server {uri} does not answer ({reason}); start it, or leave out --tracking and "
@@ -66,17 +71,22 @@ class Tracker:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what mlflow's imports say is not the user's to mend
             from mlflow import MlflowClient
-            from mlflow.exceptions import MlflowException
 
         try:
-            self.client = MlflowClient(tracking_uri=uri)
-            self.experiment = self._experiment(sweep)
+            with self._alone():  # processes that race to make the database fail
+                self.client = MlflowClient(tracking_uri=uri)
+                self.experiment = self._experiment(sweep)
             self._runs, self._finished = self._existing()
-        except (MlflowException, OSError) as error:
+        except BadInput:
+            raise
+        except Exception as error:  # SQLAlchemy's, alembic's and the drivers' own among them
             first = str(error).strip().partition("\n")[0]
             raise BadInput(f"tracking store {uri} cannot be used: {first}") from None
         self._thread = threading.Thread(target=self._write_all, name="mlflow", daemon=True)
         self._thread.start()
+
+    def _alone(self) -> contextlib.AbstractContextManager[bool]:
+        return locked(self.root.path / "mlflow.lock", wait=True)
 
     def _experiment(self, sweep: Sweep) -> str:
         found = self.client.get_experiment_by_name(sweep.name)
@@ -86,12 +96,26 @@ class Tracker:
                     f"experiment {sweep.name!r} was deleted in {self.uri}; restore it there "
                     f"(mlflow experiments restore -x {found.experiment_id}) or rename the sweep"
                 )
+            self._follow_root(found.experiment_id, found.artifact_location, sweep.name)
             return str(found.experiment_id)
         # A server keeps artifacts where it was told to; a local database would put them into the working folder.
         local = None if self.uri.startswith("http") else (self.root.path / "artifacts" / sweep.name).as_uri()
         # The tag makes MLflow's pages those of trained models: runs and charts, not prompts and traces.
         tags = {"mlflow.note.content": sweep.question, "mlflow.experimentKind": "custom_model_development"}
         return str(self.client.create_experiment(sweep.name, artifact_location=local, tags=tags))
+
+    def _follow_root(self, experiment: str, before: str, name: str) -> None:
+        """A root that was moved takes its artifacts along; MLflow has no call for it."""
+        now = (self.root.path / "artifacts" / name).as_uri()
+        if self.uri != self.root.tracking_uri or before == now:
+            return
+        with contextlib.closing(sqlite3.connect(self.root.path / "mlflow.db", timeout=60)) as store, store:
+            store.execute("UPDATE experiments SET artifact_location = ? WHERE experiment_id = ?", (now, experiment))
+            store.execute(
+                "UPDATE runs SET artifact_uri = ? || substr(artifact_uri, ?) WHERE experiment_id = ? "
+                "AND substr(artifact_uri, 1, ?) = ?",
+                (now, len(before) + 1, experiment, len(before), before),
+            )
 
     def _existing(self) -> tuple[dict[str, str], set[str]]:
         """trial id -> run id, and the ids of trials whose run is complete."""
@@ -135,20 +159,26 @@ class Tracker:
                 self.lost = error
 
     def _run(self, trial: Trial, start: int) -> str:
-        run = self._runs.get(trial.id)
-        if run is None:
+        if trial.id in self._described:
+            return self._runs[trial.id]
+        if trial.id not in self._runs:
             tags = {
                 "trial_id": trial.id,
                 "mlflow.runName": run_name(trial, self.base),
                 "mlflow.source.name": f"humansim {__version__}",
             }
-            made = self.client.create_run(self.experiment, start_time=start, tags=tags)
-            run = self._runs[trial.id] = made.info.run_id
-            from mlflow.entities import Param
+            with self._alone():  # another process may have run the same trial
+                ours = f"tags.trial_id = '{trial.id}'"
+                runs = self.client.search_runs([self.experiment], ours, max_results=1)
+                run = runs[0] if runs else self.client.create_run(self.experiment, start_time=start, tags=tags)
+            self._runs[trial.id] = run.info.run_id
+        from mlflow.entities import Param
 
-            params = [Param(axis, str(value)) for axis, value in trial.settings().items()]
-            self.client.log_batch(run, params=params)
-        return run
+        # Again for a run that is there: whoever made it may have been killed before this line.
+        params = [Param(axis, str(value)) for axis, value in trial.settings().items()]
+        self.client.log_batch(self._runs[trial.id], params=params)
+        self._described.add(trial.id)
+        return self._runs[trial.id]
 
     def _write_epochs(self, trial: Trial, rows: list[Row]) -> None:
         from mlflow.entities import Metric

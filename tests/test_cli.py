@@ -95,6 +95,7 @@ def test_a_root_that_cannot_be_written_to_is_named(tmp_path: Path, capsys: pytes
     [
         ('name="small"', 'name="a/b"'),
         ('"paradigm.distance"', '"paradigm.distanze"'),
+        ('{"paradigm": ["triplet"], ', "{"),
         ('["euclidean", "squared_euclidean"]', '["euclidean", "manhattan"]'),
         ("samples=3", "sample=3"),
         ('search={"lr"', 'search={"lrr"'),
@@ -134,6 +135,17 @@ def test_a_tracking_server_that_is_down_is_an_error_before_anything_runs(judgeme
         assert "tracking server http://127.0.0.1:9 does not answer" in done.stderr
         assert "Traceback" not in done.stderr
     assert not list((judgements.parent / "root" / "results").glob("*"))
+
+
+def test_what_is_shown_is_shown_as_it_is_written(capsys: pytest.CaptureFixture[str]) -> None:
+    """Square brackets in names are no markup."""
+    from humansim import show
+
+    row = {"kind": "floor", "axes": {"backbone": "[bold]x[/bold]"}, "sets": {"[red]set": {"score": 0.5}}}
+    show.console().print(show.scores([row], "[b]title[/b]", simulated=True))
+    shown = capsys.readouterr().out
+    for text in ("[bold]x[/bold]", "[red]set", "[b]title[/b]", "[simulated judges]", "[95 % interval"):
+        assert text in shown
 
 
 def test_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:

@@ -76,6 +76,12 @@ def test_distances_of_triplets_are_those_of_their_pairs(monkeypatch: pytest.Monk
         np.testing.assert_array_equal(blocked, whole[measure])
 
 
+def test_a_network_that_has_diverged_is_not_scored_as_chance() -> None:
+    embeddings = torch.tensor([[1.0, 2.0], [float("nan"), 0.0], [3.0, 4.0]])
+    with pytest.raises(FloatingPointError, match="distances are not finite"):
+        distances(embeddings, np.arange(3), triplets_over(3, 4))
+
+
 def test_distances_do_not_depend_on_order_or_duplication_of_triplets() -> None:
     embeddings, triplets = torch.randn(9, 16), triplets_over(9, 50)
     rows = np.arange(9)

@@ -186,6 +186,13 @@ def test_an_axis_added_runs_only_what_is_new(file: Path, calm: Root, tmp_path: P
     assert last_json(done)["states"]["finished"] == TRIALS + 1
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     assert done.stderr.count("finished  ") == 1
+    client = mlflow.MlflowClient(root.tracking_uri)
+    experiment = client.get_experiment_by_name("small")
+    assert experiment is not None
+    for run in client.search_runs([experiment.experiment_id]):
+        names = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
+        assert names == {results.RESULT, results.ANSWERS}
+        assert str(root.path) in run.info.artifact_uri  # the artifacts moved along
 
 
 def test_a_trial_that_fails_is_recorded_and_the_others_go_on(tmp_path: Path) -> None:

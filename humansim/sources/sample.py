@@ -80,8 +80,10 @@ def sample(
         judges: simulated judges of each triplet.
         noise: the scale of their uncertainty, in units of dissimilarity (0 to 1).
     """
-    if not (4 <= queries <= 200 and pairs >= 1 and judges >= 1 and noise > 0):
-        raise BadInput("source sample: queries go from 4 to 200, pairs and judges from 1, noise is above 0")
+    if not (4 <= queries <= 200 and pairs >= 1 and judges >= 1 and noise > 0 and seed >= 0):
+        raise BadInput(
+            "source sample: queries go from 4 to 200, pairs and judges from 1, noise is above 0, seed from 0"
+        )
     made_of = digest([MADE_BY, queries, pairs, judges, noise, seed], 8)
     folder = root.path / "sample" / made_of
     with made_whole(folder) as aside:

@@ -130,7 +130,7 @@ def read_frame(file: Path, required: tuple[str, ...], optional: tuple[str, ...])
                 raise BadInput(f"{file}: column {close[0]!r} is not known; did you mean {name!r}?")
         use = [name for name in header if name in required + optional]
         if kind == "parquet":
-            frame = pd.read_parquet(file, columns=use).reset_index(drop=True)
+            frame = parquet.read_table(file, columns=use).to_pandas(ignore_metadata=True)
             frame.index += 1
         else:
             frame = pd.read_csv(file, skip_blank_lines=False, **options)  # usecols would hide lines that are too long
@@ -176,7 +176,10 @@ def counts(frame: pd.DataFrame, column: str, at: Any) -> np.ndarray:
 
 def _is_inside(folder: Path, name: str) -> bool:
     path = PurePosixPath(name)
-    return not path.is_absolute() and ".." not in path.parts and (folder / name).is_file()
+    try:
+        return not path.is_absolute() and ".." not in path.parts and (folder / name).is_file()
+    except OSError:  # a name too long for a file
+        return False
 
 
 def _ids(frame: pd.DataFrame, column: str) -> np.ndarray:
