@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from humansim import __version__
 
 if TYPE_CHECKING:
-    from humansim.results import Result
     from humansim.root import Root
     from humansim.spec import Sweep, Trial, Variant
 
@@ -125,7 +124,7 @@ def _parser() -> argparse.ArgumentParser:
         output,
     )
     one.add_argument("backbone", metavar="BACKBONE", help="see humansim list backbones")
-    one.add_argument("settings", nargs="*", metavar="AXIS=VALUE", help="as in resolution=112 backbone.weights=random")
+    one.add_argument("settings", nargs="*", metavar="AXIS=VALUE", help="as in resolution=112 threads=8")
     one.add_argument("--source", required=True, help="a folder with judgements.csv or .parquet, or a source's name")
     one = command(
         "score",
@@ -238,7 +237,6 @@ def _status(given: argparse.Namespace) -> int:
     from humansim.errors import BadInput
     from humansim.results import Failure
     from humansim.spec import near
-    from humansim.submit import known_trials
 
     root = _root(given)
     sweeps: dict[str, Sweep] = {sweep.name: sweep for sweep in plan.remembered(root)}
@@ -247,8 +245,8 @@ def _status(given: argparse.Namespace) -> int:
     chosen = [sweeps[given.sweep]] if given.sweep else list(sweeps.values())
     plans = [plan.plan(sweep, root) for sweep in chosen]
     failures = {
-        sweep.name: [o for trial in known_trials(sweep, root) if isinstance(o := results.load(root, trial), Failure)]
-        for sweep in chosen
+        found.sweep.name: [o for trial in found.known if isinstance(o := results.load(root, trial), Failure)]
+        for found in plans
     }
     if given.json:
         _print_json(
@@ -318,27 +316,36 @@ def _list(given: argparse.Namespace) -> int:
 def _run(given: argparse.Namespace) -> int:
     from humansim.spec import Trial
 
-    return _one_trial(given, Trial().having(_settings(given.settings)), _root(given))
+    return _one_trial(given, Trial(), _root(given))
 
 
 def _evaluate(given: argparse.Namespace) -> int:
     from humansim.spec import Trial, Variant
 
     root, source = _source(given)
-    trial = Trial(source=source, protocol="all", backbone=Variant(given.backbone), threads=_threads())
-    return _one_trial(given, trial.having(_settings(given.settings)), root)
+    trial = Trial(source=source, protocol="all", backbone=Variant(given.backbone))
+    return _one_trial(given, trial, root)
 
 
 def _one_trial(given: argparse.Namespace, trial: "Trial", root: "Root") -> int:
     from humansim import plan, show, tables
+    from humansim.errors import BadInput
+    from humansim.results import Failure
     from humansim.spec import Sweep, Trial
     from humansim.submit import run_one
     from humansim.tracking import how_to_open, run_name, tracking_uri
 
-    trial = plan.checked(trial)
+    settings = _settings(given.settings)
+    trial = plan.checked(trial.having(settings))
+    for axis in settings:
+        if "." in axis and getattr(trial, axis.partition(".")[0]) is None:
+            raise BadInput(f"the trial has no {axis.partition('.')[0]}, so {axis} sets nothing")
     uri = tracking_uri(root, given.tracking)
     with show.Terminal(Trial()) as terminal:
-        result: Result = run_one(trial, Sweep(name="single-trials", base=trial), root, terminal, uri)
+        result = run_one(trial, Sweep(name="single-trials", base=trial), root, terminal, uri)
+    if isinstance(result, Failure):
+        print(f"{result.traceback}\nhumansim: failed: {result.reason}", file=sys.stderr)
+        return 1
     simulated = result.provenance["simulated_judges"]
     if given.json:
         _print_json({**result.model_dump(mode="json"), "id": trial.id, "simulated_judges": simulated, "tracking": uri})
@@ -358,7 +365,7 @@ def _score(given: argparse.Namespace) -> int:
 
     from humansim import scores, show
     from humansim.errors import BadInput
-    from humansim.sources.table import counts, numbers, read_frame
+    from humansim.sources.table import check_votes, counts, numbers, read_frame
 
     if given.judges is not None and given.judges < 1:
         raise BadInput(f"--judges {given.judges}: a triplet was judged by 1 or more people")
@@ -373,6 +380,7 @@ def _score(given: argparse.Namespace) -> int:
     for row in np.flatnonzero(~((choice >= 0) & (choice <= 1))):
         raise BadInput(f"{at(row)}: choice: {frame['choice'].iloc[row]!r} is not a share between 0 and 1")
     judges = counts(frame, "judges", at) if "judges" in frame else given.judges
+    check_votes(choice, judges, at)
     cluster = frame[given.cluster].astype(str).to_numpy(dtype=object) if given.cluster else None
     found = {**scores.summary(left, right, choice, cluster), **vars(scores.ceilings(choice, judges))}
     found = {name: None if value != value else value for name, value in found.items()}
@@ -446,15 +454,6 @@ def _settings(given: Sequence[str]) -> dict[str, Any]:
         except ValueError:
             settings[axis] = None if text.lower() == "none" else text
     return settings
-
-
-def _threads() -> int:
-    """All cores for an evaluation on a CPU; on a GPU they change nothing, so there the trial stays the default one."""
-    import os
-
-    import torch
-
-    return 1 if torch.cuda.is_available() else os.cpu_count() or 1
 
 
 def _print_json(document: Any) -> None:

@@ -231,6 +231,11 @@ class Plan:
     trials: dict[str, list[tuple[Trial, State]]]
     to_ask: int
 
+    @property
+    def known(self) -> list[Trial]:
+        """The trials that are known by now: the grid's, and what its searches have asked for."""
+        return [trial for trials in self.trials.values() for trial, _ in trials]
+
     def counts(self) -> Counter[str]:
         """State -> number of trials, those still to be asked for among "to run"."""
         states = {trial.id: state for trials in self.trials.values() for trial, state in trials}

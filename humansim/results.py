@@ -157,8 +157,9 @@ def claimed(root: Root, trial: Trial) -> Iterator[Path]:
     """The trial's folder, for one process at a time; waits while another has it."""
     place = folder(root, trial)
     with locked(place / "lock", wait=True):
-        for left in place.glob(".*"):  # what a killed process had half-written
-            left.unlink()
+        for name in (RESULT, FAILURE, CHECKPOINT, ANSWERS, WEIGHTS):  # what a killed process had half-written
+            for left in place.glob(f".{name}-*"):
+                left.unlink(missing_ok=True)
         if not (place / "trial.json").exists():
             with written_whole(place / "trial.json") as file:
                 file.write_text(trial.model_dump_json(indent=1))

@@ -118,10 +118,18 @@ def bootstrap_interval(
         return float("nan"), float("nan")
     rng = np.random.default_rng(seed)
     means = np.empty(resamples)
+    few = len(total) <= 500
+    if not few:
+        size, total = np.repeat(size, often), np.repeat(total, often)
     block = max(1, 4_000_000 // len(total))
     for start in range(0, resamples, block):
-        draws = rng.multinomial(groups, often / groups, size=min(block, resamples - start))
-        means[start : start + block] = (draws @ total) / (draws @ size)
+        count = min(block, resamples - start)
+        if few:
+            draws = rng.multinomial(groups, often / groups, size=count)
+            means[start : start + block] = (draws @ total) / (draws @ size)
+        else:
+            picks = rng.integers(0, groups, size=(count, groups))
+            means[start : start + block] = total[picks].sum(axis=1) / size[picks].sum(axis=1)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 

@@ -28,7 +28,7 @@ from pydantic import (
 from humansim.errors import BadInput
 
 Scalar = str | int | float | bool | None
-IN_ORDER = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+FOLDER_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
 
 
 def canonical(value: object) -> str:
@@ -69,6 +69,8 @@ class Variant:
     __slots__ = ("_text", "kwargs", "name")
 
     def __init__(self, name: str, /, **kwargs: Any) -> None:
+        if not isinstance(name, str):
+            raise BadInput(f"a Variant is a registered name and its arguments; {name!r} is no name")
         try:
             text = canonical([name, kwargs])
         except TypeError as error:
@@ -145,10 +147,12 @@ class Trial(Frozen):
 
     `source` gives images and human judgements; `protocol` says which of them serve for what: under `heldout`, fit,
     validation and test share no image where the source allows it; under `all` every judgement is evaluated on and
-    nothing can be trained. `resolution` in pixels, None for the backbone's own. `threads` is here because on a CPU
-    the bits of a sum depend on it. `batch_norm`: while training, normalise by each batch's statistics and adapt the
-    stored ones to the data (the thesis: nothing is frozen), or keep those of pre-training ("frozen"; scale and shift
-    are trained all the same). On few and alike images adapting them alone can cost ten points of 2AFC.
+    nothing can be trained. `resolution` is in pixels, None for the backbone's default: 224, as in the thesis, unless
+    it says otherwise; an architecture of another fixed size refuses that and has to be given its own. `threads` is
+    here because on a CPU the bits of a sum depend on it. `batch_norm`: while training, normalise by each batch's
+    statistics and adapt the stored ones to the data (the thesis: nothing is frozen), or keep those of pre-training
+    ("frozen"; scale and shift are trained all the same). On few and alike images adapting them alone can cost ten
+    points of 2AFC.
     """
 
     source: AsVariant = Variant("sample")
@@ -331,7 +335,7 @@ class Sweep(Frozen):
     @field_validator("name")
     @classmethod
     def _is_a_folder_name(cls, name: str) -> str:
-        if not IN_ORDER.match(name):
+        if not FOLDER_NAME.match(name):
             raise ValueError("use letters, digits, dot, dash and underscore, starting with a letter or digit")
         return name
 

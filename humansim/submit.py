@@ -94,7 +94,7 @@ def submit(
         data = {}
         for trial in _one_for_each_store(cells):
             data[trial.source] = prepare(trial, root, partial(watcher.progress, "decoding images")).fingerprint
-        before = [o for trial in known_trials(sweep, root) if (o := results.load(root, trial)) is not None]
+        before = [o for trial in plan.plan(sweep, root).known if (o := results.load(root, trial)) is not None]
         check_unmixed(before, data)
         plan.remember(sweep, root)
 
@@ -110,6 +110,8 @@ def submit(
             if isinstance(outcome, Failure) and (retry_failed or outcome.kind == "lost"):
                 results.forget_failure(root, trial)
                 return None
+            if isinstance(outcome, Result):  # a kill just after the result can leave its checkpoint
+                (results.folder(root, trial) / results.CHECKPOINT).unlink(missing_ok=True)
             return outcome
 
         def ended(outcome: Outcome, known: bool = False) -> None:
@@ -142,8 +144,8 @@ def submit(
         return Report(best, outcomes, left, interrupted, untracked)
 
 
-def run_one(trial: Trial, sweep: Sweep, root: Root, watcher: Watcher, tracking: str) -> Result:
-    """Runs one trial in this process and logs it to the sweep's experiment.
+def run_one(trial: Trial, sweep: Sweep, root: Root, watcher: Watcher, tracking: str) -> Outcome:
+    """Runs one trial in this process, again if it failed before, and logs it to the sweep's experiment.
 
     Raises:
         BadInput: anything the user can mend.
@@ -152,29 +154,36 @@ def run_one(trial: Trial, sweep: Sweep, root: Root, watcher: Watcher, tracking: 
     data = {trial.source: prepare(trial, root, partial(watcher.progress, "decoding images")).fingerprint}
     before = results.load(root, trial)
     check_unmixed([before] if before else [], data)
-    if isinstance(before, Failure):
-        results.forget_failure(root, trial)
+    results.forget_failure(root, trial)
+    from humansim import train
+    from humansim.launch import raised
     from humansim.tracking import Tracker
 
     watcher.step("opening MLflow")
     tracker = Tracker(tracking, root, sweep)
+
+    def epoch(row: Row) -> None:
+        tracker.epoch(trial, row)
+        watcher.epoch(trial, row)
+
+    embedding = partial(watcher.progress, "embedding images")
     watcher.started(1)
     try:
-        from humansim import train
-
-        def epoch(row: Row) -> None:
-            tracker.epoch(trial, row)
-            watcher.epoch(trial, row)
-
-        embedding = partial(watcher.progress, "embedding images")
-        result = train.run(trial, root, report=epoch, progress=embedding)
-        tracker.ended(result)
-        watcher.ended(result, known=False)
+        outcome: Outcome
+        try:
+            with _stoppable():
+                outcome = train.run(trial, root, report=epoch, progress=embedding)
+        except BadInput:
+            raise
+        except Exception as error:
+            outcome = raised(trial, root, error)
+        tracker.ended(outcome)
+        watcher.ended(outcome, known=False)
     finally:
         untracked = tracker.close()
     if untracked is not None:
-        raise BadInput(f"the result is in {root.results / trial.id}, but MLflow did not take it: {untracked}")
-    return result
+        raise BadInput(f"the trial is in {results.folder(root, trial)}, but MLflow did not take it: {untracked}")
+    return outcome
 
 
 def _launch(
@@ -202,11 +211,6 @@ def _one_for_each_store(cells: Iterable[Cell]) -> list[Trial]:
         backbone = trial.backbone if trial.resolution is None else None
         found.setdefault((trial.source, trial.protocol, trial.resolution, backbone), trial)
     return list(found.values())
-
-
-def known_trials(sweep: Sweep, root: Root) -> list[Trial]:
-    """The trials of a sweep that are known by now: its grid's, and what its searches have asked for."""
-    return [trial for trials in plan.plan(sweep, root).trials.values() for trial, _ in trials]
 
 
 def check_unmixed(outcomes: Iterable[Outcome], data: dict[Variant, str]) -> None:

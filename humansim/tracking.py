@@ -40,7 +40,8 @@ def tracking_uri(root: Root, given: str | None = None) -> str:
 
 def how_to_open(uri: str) -> str:
     """The command or address that shows the runs."""
-    return uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
+    within = "uv run " if "UV" in os.environ else ""  # as this very process was started
+    return uri if uri.startswith("http") else f"{within}mlflow ui --backend-store-uri {shlex.quote(uri)}"
 
 
 class Tracker:
@@ -242,10 +243,11 @@ class Tracker:
 
 def run_name(trial: Trial, base: Trial) -> str:
     """A name a person can read: backbone, paradigm, and in what the trial differs from the sweep's base."""
-    before = base.identity()
+    before, settings = base.identity(), trial.identity()
     parts = [str(trial.backbone), str(trial.paradigm) if trial.paradigm else "pretrained"]
-    for field, value in trial.identity().items():
-        if field not in ("backbone", "paradigm") and value != before.get(field):
+    for field in settings:
+        value = getattr(trial, field)
+        if field not in ("backbone", "paradigm") and settings[field] != before.get(field):
             parts.append(f"{field}={value:.3g}" if isinstance(value, float) else f"{field}={value}")
     return " ".join(parts)
 

@@ -16,7 +16,7 @@ from torch import nn
 
 from humansim import results
 from humansim.backbones import backbone
-from humansim.backbones.module import Backbone
+from humansim.backbones.module import Backbone, initialised_by
 from humansim.embedder import MEASURES, Embedder, as_images, distances
 from humansim.errors import BadInput
 from humansim.material import Material, Progress, prepare
@@ -239,7 +239,8 @@ def _validate(embedder: Embedder, material: Material) -> float:
 
 def _make_backbone(trial: Trial) -> Backbone:
     try:
-        made: Backbone = backbone.make(trial.backbone)
+        with initialised_by(0):  # whatever a backbone draws without a seed of its own
+            made: Backbone = backbone.make(trial.backbone)
     except BadInput:
         raise
     except Exception as error:

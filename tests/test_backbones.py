@@ -14,6 +14,7 @@ def make(name: str, **arguments: object) -> Backbone:
     return made.eval()
 
 
+@pytest.mark.filterwarnings("ignore:The default weight initialization of GoogleNet")
 @pytest.mark.parametrize(
     ("variant", "features"),
     [
@@ -25,6 +26,8 @@ def make(name: str, **arguments: object) -> Backbone:
         (Variant("torchvision:alexnet", weights="random"), 9216),
         (Variant("torchvision:mobilenet_v3_small", weights="random"), 576),
         (Variant("torchvision:convnext_tiny", weights="random"), 768),
+        (Variant("torchvision:squeezenet1_1", weights="random"), 512),
+        (Variant("torchvision:googlenet", weights="random"), 1024),
     ],
     ids=str,
 )
@@ -32,7 +35,8 @@ def test_images_go_in_and_one_embedding_each_comes_out(variant: Variant, feature
     network = make(variant.name, **variant.kwargs)
     with torch.inference_mode():
         found = network(torch.rand(2, 3, 64, 64))
-    assert found.shape == (2, features)
+        trained = network.train()(torch.rand(2, 3, 64, 64))
+    assert found.shape == trained.shape == (2, features)
     assert found.isfinite().all()
 
 

@@ -66,6 +66,7 @@ BAD = {
     "text for a number": (["run", "lr=fast"], "lr: Input should be a valid number (got 'fast')"),
     "no value": (["run", "lr"], "'lr' is not of the form AXIS=VALUE"),
     "twice": (["run", "lr=1", "lr=2"], "lr is given twice"),
+    "argument of nothing": (["run", "paradigm.margin=1"], "the trial has no paradigm, so paradigm.margin sets nothing"),
     "nothing to train": (["run", "backbone=pixels", "paradigm=triplet"], "backbone pixels has nothing to train"),
     "unknown status": (["status", "nothing"], "no sweep 'nothing' was submitted"),
     "no file": (["score", "nowhere.csv"], "nowhere.csv: no such file"),
@@ -221,6 +222,7 @@ def test_score_gives_the_scores_ceilings_and_interval(tmp_path: Path, capsys: py
         ("to_left,to_right,choice\n1,2,0.5\n1,nan,0.5\n", "line 3: to_right: 'nan' is not a finite number"),
         ("to_left,to_right,choice\n1,2,1.5\n", "line 2: choice: '1.5' is not a share between 0 and 1"),
         ("to_left,to_right,choice,choice\n1,2,1,1\n", "column 'choice' is there 2 times"),
+        ("to_left,to_right,choice,judges\n1,2,0.5,3\n", "line 2: choice: 0.5 is no share of 3 people"),
         ("to_left,to_right,choice,judges\n1,2,1,some\n", "line 2: judges: 'some' is not a finite number"),
     ],
 )

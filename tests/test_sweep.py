@@ -284,7 +284,8 @@ def wait_for(condition: object, driver: subprocess.Popen, seconds: float = 200) 
 
 def workers(driver: subprocess.Popen) -> Iterator[psutil.Process]:
     for process in psutil.Process(driver.pid).children(recursive=True):
-        if "ray::" in " ".join(process.cmdline()) and "IDLE" not in " ".join(process.cmdline()):
+        title = (process.cmdline() or [""])[0]  # the raylet's own arguments speak of workers too
+        if title.startswith("ray::") and "IDLE" not in title:
             yield process
 
 

@@ -1,6 +1,6 @@
 """Any classification model of torchvision by name: `torchvision:resnet50`."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from humansim.backbones import backbone
 
@@ -37,10 +37,17 @@ def torchvision(name: str, /, *, weights: str = "DEFAULT", init_seed: int = 0) -
         preset = chosen.transforms()
         mean, std, origin = preset.mean, preset.std, f"torchvision {chosen}"
     with initialised_by(init_seed):
-        trunk = models.get_model(name, weights=chosen)
+        trunk: Any = models.get_model(name, weights=chosen)
+    if getattr(trunk, "aux_logits", False):  # GoogLeNet, Inception: classifiers on the side, while training
+        trunk.aux_logits = False
+        for side in ("aux1", "aux2", "AuxLogits"):
+            if hasattr(trunk, side):
+                setattr(trunk, side, None)
     head = next(part for part in ("fc", "heads", "head", "classifier") if hasattr(trunk, part))
     last = getattr(trunk, head)
-    if isinstance(last, nn.Sequential) and not isinstance(last[0], (nn.Linear, nn.Dropout, nn.Conv2d)):
+    if isinstance(last, nn.Sequential) and any(isinstance(layer, nn.Conv2d) for layer in last):
+        setattr(trunk, head, nn.AdaptiveAvgPool2d(1))  # SqueezeNet: it pools inside its classifier
+    elif isinstance(last, nn.Sequential) and not isinstance(last[0], (nn.Linear, nn.Dropout)):
         last[-1] = nn.Identity()  # ConvNeXt: its last norm belongs to the features
     else:
         setattr(trunk, head, nn.Identity())

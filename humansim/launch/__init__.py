@@ -3,7 +3,7 @@
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from humansim import results
 from humansim.errors import BadInput
@@ -33,14 +33,20 @@ def attempt(trial: Trial, root: Root, runner: Runner, report: Callable[[Row], No
     try:
         return runner(trial, root, report=report)
     except Exception as error:
-        oom = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-        reason = str(error) if isinstance(error, BadInput) else f"{type(error).__name__}: {error}"
-        failure = Failure(
-            trial=trial,
-            kind="oom" if oom else "error",
-            reason=reason.strip().partition("\n")[0],
-            traceback=traceback.format_exc(),
-            finished=results.now(),
-        )
+        return raised(trial, root, error)
+
+
+def raised(trial: Trial, root: Root, error: Exception) -> Failure:
+    """Records on disk that a trial raised an exception."""
+    oom = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    reason = str(error) if isinstance(error, BadInput) else f"{type(error).__name__}: {error}"
+    trace = "".join(traceback.format_exception(error))
+    return failed(trial, root, "oom" if oom else "error", reason.strip().partition("\n")[0], trace)
+
+
+def failed(trial: Trial, root: Root, kind: Literal["error", "oom", "lost"], reason: str, trace: str = "") -> Failure:
+    """Records on disk that a trial failed."""
+    failure = Failure(trial=trial, kind=kind, reason=reason, traceback=trace, finished=results.now())
+    with results.claimed(root, trial):
         results.save(root, failure)
-        return failure
+    return failure

@@ -30,8 +30,8 @@ from ray.tune.search import Searcher
 
 from humansim import results
 from humansim.errors import BadInput
-from humansim.launch import Follow, Runner, attempt
-from humansim.results import Failure, Result
+from humansim.launch import Follow, Runner, attempt, failed
+from humansim.results import Result
 from humansim.root import Root
 from humansim.search import Search
 from humansim.spec import Trial
@@ -150,8 +150,7 @@ class _Feed(Searcher):
                 outcome = results.load(self.root, trial)
             if outcome is None:
                 reason = f"its process or node died {RETRIES + 1} times (killed, crashed or out of memory)"
-                outcome = Failure(trial=trial, kind="lost", reason=reason, traceback="", finished=results.now())
-                results.save(self.root, outcome)
+                outcome = failed(trial, self.root, "lost", reason)
             self.search.tell(outcome)
             self.follow.ended(outcome)
         except Exception as problem:

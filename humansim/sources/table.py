@@ -81,6 +81,7 @@ def read_table(folder: Path) -> Judgements:
     judges = np.zeros(len(frame), dtype=np.int64)
     if "judges" in frame:
         judges = counts(frame, "judges", at)
+        check_votes(choice, judges, at)
     if "set" in frame:
         for row in np.flatnonzero(frame["set"].isna() | (frame["set"].astype(str).str.strip() == "")):
             raise BadInput(f"{at(row)}: set is empty; name the evaluation set, or leave the column out")
@@ -172,6 +173,18 @@ def counts(frame: pd.DataFrame, column: str, at: Any) -> np.ndarray:
     for row in np.flatnonzero((values < 1) | (values != np.rint(values))):
         raise BadInput(f"{at(row)}: {column}: {frame[column].iloc[row]!r} is not a whole number of people, 1 or more")
     return values.astype(np.int64)
+
+
+def check_votes(choice: np.ndarray, judges: np.ndarray | int | None, at: Any) -> None:
+    """Refuses a share that so many people cannot give; shares rounded to two decimals pass.
+
+    Raises:
+        BadInput: naming the first such row.
+    """
+    count = np.broadcast_to(np.asarray(judges or 0) if isinstance(judges, (int, type(None))) else judges, choice.shape)
+    votes = choice * count
+    for row in np.flatnonzero(np.abs(votes - np.rint(votes)) > 0.01 * count + 1e-6):
+        raise BadInput(f"{at(row)}: choice: {choice[row]:g} is no share of {count[row]} people")
 
 
 def _is_inside(folder: Path, name: str) -> bool:
