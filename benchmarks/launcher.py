@@ -8,7 +8,7 @@ Serial is `launch.serial.launch` with the same trials: what asking, saving and t
 A run is a start (until the first trial has ended: Ray starts workers, which import), a steady part, and an end (Tune
 waits up to 5 s for workers that are still starting; ours deletes Tune's folders). So beside the whole there is
 `steady`, the time per trial after the first quarter of the trials, and the processor time that the driver took for each
-of them, which other load on the machine changes little. A long run must not slow down: `late / early` is the time per
+of them, which other load on the machine changes less. A long run must not slow down: `late / early` is the time per
 trial in the last quarter over that in the second, by the clock and by the driver's processor time; that of the largest
 size counts most. Such short trials keep no more than one or two workers busy, so what is measured is mostly the driver.
 

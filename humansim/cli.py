@@ -190,12 +190,11 @@ def _sweep(given: argparse.Namespace) -> int:
     if report.failures:
         err.print(f"{len(report.failures)} failed. Why: humansim status {sweep.name}. Again: add --retry-failed")
     if report.untracked is not None:
-        err.print(
-            f"MLflow did not take everything ({escape(str(report.untracked))}); nothing is lost: {again} makes up "
-            "for it"
-        )
+        why = escape(str(report.untracked))
+        err.print(f"MLflow did not take everything ({why}); nothing is lost: {again} makes up for it", soft_wrap=True)
     if report.interrupted:
-        err.print(f"Stopped: {counts['finished']} trials are finished, {report.missing} are missing. To go on: {again}")
+        so_far = f"{counts['finished']} trials are finished, {report.missing} are missing"
+        err.print(f"Stopped: {so_far}. To go on: {again}", soft_wrap=True)
     last = show.console(stderr=given.json)
     last.print(f"Results: {root.results}   Runs: {how_to_open(uri)}", soft_wrap=True, markup=False)
     if report.interrupted:

@@ -243,7 +243,9 @@ class Tracker:
 
 def run_name(trial: Trial, base: Trial) -> str:
     """A name a person can read: backbone, paradigm, and in what the trial differs from the sweep's base."""
-    before, settings = base.identity(), trial.identity()
+    # Without a paradigm the base would not show what it says of training.
+    alike = base if trial.paradigm is None else base.having({"paradigm": trial.paradigm, "protocol": trial.protocol})
+    before, settings = alike.identity(), trial.identity()
     parts = [str(trial.backbone), str(trial.paradigm) if trial.paradigm else "pretrained"]
     for field in settings:
         value = getattr(trial, field)

@@ -156,13 +156,18 @@ def test_a_pretrained_run_shows_no_training_fields(root: Root) -> None:
     trial = BASE.having({"backbone": Variant("efficientnet_lite0", weights="random")})
     assert run_name(trial, BASE) == "efficientnet_lite0(weights=random) pretrained"
     assert "lr" not in trial.settings()
+    base = BASE.having({"epochs": 3, "optimizer": "sgd"})  # what every trial of a sweep shares goes without saying
+    assert run_name(base.having({"paradigm": "triplet", "lr": 0.01}), base) == "efficientnet_lite0 triplet lr=0.01"
     assert final_metrics(result(root, trial))["2afc/validation"] == 0.7
 
 
 def test_the_store_is_the_option_then_the_variable_then_sqlite(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.delenv("UV", raising=False)
     assert tracking_uri(root) == f"sqlite:///{root.path}/mlflow.db"
     assert how_to_open(tracking_uri(root)) == f"mlflow ui --backend-store-uri sqlite:///{root.path}/mlflow.db"
+    monkeypatch.setenv("UV", "uv")  # as `uv run` sets it
+    assert how_to_open(tracking_uri(root)).startswith("uv run mlflow ui ")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
     assert tracking_uri(root) == how_to_open(tracking_uri(root)) == "http://127.0.0.1:5000"
     assert tracking_uri(root, "sqlite:////other.db") == "sqlite:////other.db"
