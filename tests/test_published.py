@@ -1,5 +1,6 @@
 """Numbers that others can check: real images, real judgements, real weights (see the data's own records)."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pandas as pd
 import pytest
 from sweeping import humansim, last_json
 
+from humansim.cli import main
 from humansim.embedder import Embedder, distances
 from humansim.images import open_store
 from humansim.root import Root
@@ -83,3 +85,21 @@ def test_pixels_give_the_published_numbers_in_this_process(tables: Path, root: R
 def test_always_left_scores_chance_on_zappos(tables: Path) -> None:
     choice = read_table(tables / "zappos85").triplets.choice
     assert 100 * two_afc(np.zeros(len(choice)), np.ones(len(choice)), choice) == pytest.approx(50, abs=0.3)
+
+
+@pytest.mark.parametrize(("name", "expected"), [("cnn", 82.8708), ("superres", 71.1883), ("deblur", 61.0381)])
+def test_score_gives_the_published_numbers_of_real_votes(
+    shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, expected: float
+) -> None:
+    """These three sets have tied distances."""
+    votes = pd.read_csv(shared_data / "bapps_votes" / "alex_vanilla" / f"{name}.csv.gz", header=None)
+    table = votes[[1, 2, 4]].set_axis(["to_left", "to_right", "choice"], axis=1)
+    table.to_csv(tmp_path / "distances.csv", index=False)
+    assert main(["score", str(tmp_path / "distances.csv"), "--judges", "5", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert 100 * found["score"] == pytest.approx(expected, abs=0.001)
+    assert found["ties"] == {"cnn": 11, "superres": 56, "deblur": 4}[name]
+    people = {"cnn": (84.35, 80.4, 88.47), "superres": (73.60, 67.0, 80.12), "deblur": (66.09, 57.6, 74.00)}[name]
+    assert 100 * found["plug_in"] == pytest.approx(people[0], abs=0.006)
+    assert 100 * found["fresh_judge"] == pytest.approx(people[1], abs=0.06)
+    assert 100 * found["best"] == pytest.approx(people[2], abs=0.006)
