@@ -185,7 +185,7 @@ def _sweep(given: argparse.Namespace) -> int:
             }
         )
     elif rows:
-        show.console().print(show.scores(rows, f"{sweep.name}: held-out triplets, cosine", simulated))
+        show.console().print(*show.scores(rows, f"{sweep.name}: held-out triplets, cosine", simulated))
     for failure in report.failures:
         err.print(f"[red]failed[/red] {failure.trial.id} ({failure.kind}): {escape(failure.reason)}", soft_wrap=True)
     if report.failures:
@@ -352,7 +352,7 @@ def _one_trial(given: argparse.Namespace, trial: "Trial", root: "Root") -> int:
         _print_json({**result.model_dump(mode="json"), "id": trial.id, "simulated_judges": simulated, "tracking": uri})
     else:
         show.console().print(
-            show.scores(tables.of_result(result), f"{run_name(trial, Trial())} on {trial.source}", simulated)
+            *show.scores(tables.of_result(result), f"{run_name(trial, Trial())} on {trial.source}", simulated)
         )
     last = show.console(stderr=given.json)
     last.print(f"Results: {root.results / trial.id}   Runs: {how_to_open(uri)}", soft_wrap=True, markup=False)

@@ -30,6 +30,7 @@ from humansim.tables import Table
 from humansim.tracking import run_name
 
 SIMULATED = "simulated judges"
+MANY = 4  # sets that stand side by side with their intervals
 
 
 def console(stderr: bool = False) -> Console:
@@ -152,36 +153,56 @@ def _value(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def scores(table: Table, title: str, simulated: bool) -> RichTable:
-    """2AFC scores in per cent with their 95 % intervals, one column a set."""
+def scores(table: Table, title: str, simulated: bool) -> list[RichTable]:
+    """2AFC scores in per cent with their 95 % intervals: one column a set, or, of many sets, one row a set."""
+    title = title + (f"  [{SIMULATED}]" if simulated else "")
     sets = list(dict.fromkeys(name for row in table for name in row["sets"]))
     axes = list(dict.fromkeys(axis for row in table for axis in row["axes"]))
-    shown = RichTable(
-        title=escape(title + (f"  [{SIMULATED}]" if simulated else "")),
-        caption=escape(
-            "2AFC score in per cent, soft credit, [95 % interval, bootstrap over queries or judgement trials]"
-        ),
-        title_justify="left",
-        caption_justify="left",
-    )
-    shown.add_column("", no_wrap=True)
+    many = len(sets) > MANY
+    models = RichTable(title=escape(title), title_justify="left", caption_justify="left")
+    if many:
+        models.add_column("", justify="right")
+    models.add_column("", no_wrap=True)
     for axis in axes:
-        shown.add_column(escape(axis), overflow="fold")
-    if any("validation" in row for row in table):
-        shown.add_column("validation", justify="right", no_wrap=True)
-    for name in sets:
-        shown.add_column(escape(name), justify="right", no_wrap=True)
-    for row in table:
-        cells = [row["kind"], *(_value(row["axes"].get(axis, "")) for axis in axes)]
-        if any("validation" in other for other in table):
+        models.add_column(escape(axis), overflow="fold")
+    validated = any("validation" in row for row in table)
+    if validated:
+        models.add_column("validation", justify="right", no_wrap=True)
+    for name in [f"mean of {len(sets)} sets"] if many else sets:
+        models.add_column(escape(name), justify="right", no_wrap=True)
+    for number, row in enumerate(table, 1):
+        cells = [str(number)] if many else []
+        cells += [row["kind"], *(_value(row["axes"].get(axis, "")) for axis in axes)]
+        if validated:
             cells.append(_points(row.get("validation")))
-        for name in sets:
-            score = row["sets"].get(name, {})
-            low, high = score.get("low"), score.get("high")
-            interval = f" [{100 * low:.1f}, {100 * high:.1f}]" if low is not None and high is not None else ""
-            cells.append(_points(score.get("score")) + interval)
-        shown.add_row(*map(escape, cells))
-    return shown
+        if many:
+            whole = all(name in row["sets"] for name in sets)
+            cells.append(_points(sum(row["sets"][name]["score"] for name in sets) / len(sets)) if whole else "")
+        else:
+            for name in sets:
+                score = row["sets"].get(name, {})
+                low, high = score.get("low"), score.get("high")
+                interval = f" [{100 * low:.1f}, {100 * high:.1f}]" if low is not None and high is not None else ""
+                cells.append(_points(score.get("score")) + interval)
+        models.add_row(*map(escape, cells))
+    about = "2AFC score in per cent, soft credit"
+    if not many:
+        models.caption = escape(f"{about}, [95 % interval, bootstrap over queries or judgement trials]")
+        return [models]
+    each = RichTable(title="each set", title_justify="left", caption_justify="left")
+    each.caption = f"{about}, ± half the 95 % interval, bootstrap over queries or judgement trials; --json gives all"
+    each.add_column("", no_wrap=True)
+    for number in range(1, len(table) + 1):
+        each.add_column(str(number), justify="right", no_wrap=True)
+    for name in sets:
+        each.add_row(escape(name), *(_with_half(row["sets"].get(name, {})) for row in table))
+    return [models, each]
+
+
+def _with_half(score: dict[str, float | None]) -> str:
+    low, high = score.get("low"), score.get("high")
+    half = f" ±{50 * (high - low):4.1f}" if low is not None and high is not None else ""
+    return _points(score.get("score")) + half
 
 
 def states(rows: list[tuple[str, Counter[str]]], title: str, first: str) -> RichTable:

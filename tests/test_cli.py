@@ -143,10 +143,29 @@ def test_what_is_shown_is_shown_as_it_is_written(capsys: pytest.CaptureFixture[s
     from humansim import show
 
     row = {"kind": "floor", "axes": {"backbone": "[bold]x[/bold]"}, "sets": {"[red]set": {"score": 0.5}}}
-    show.console().print(show.scores([row], "[b]title[/b]", simulated=True))
+    show.console().print(*show.scores([row], "[b]title[/b]", simulated=True))
     shown = capsys.readouterr().out
     for text in ("[bold]x[/bold]", "[red]set", "[b]title[/b]", "[simulated judges]", "[95 % interval"):
         assert text in shown
+
+
+def test_many_sets_stand_one_a_row(capsys: pytest.CaptureFixture[str]) -> None:
+    """Eleven intervals side by side fit no terminal: a table of models with their means, and one of the sets."""
+    from humansim import show
+
+    sets = {f"some/{i}": {"score": 0.5 + i / 100, "low": 0.5, "high": 0.6} for i in range(11)}
+    table = [
+        {"kind": "floor", "axes": {"backbone": "pixels"}, "sets": sets},
+        {"kind": "ceiling: fresh judge", "axes": {}, "sets": {"some/3": {"score": 0.86}}},
+    ]
+    show.console().print(*show.scores(table, "title", simulated=False))
+    shown = capsys.readouterr().out
+    rows = {line.split("\u2502")[1].strip(): line for line in shown.splitlines() if line.startswith("\u2502")}
+    assert "mean of 11 sets" in shown
+    assert "55.00" in rows["1"]
+    assert "%" not in rows["2"] and "86.00" not in rows["2"]  # one set of eleven has no mean to show
+    assert "53.00 ± 5.0" in rows["some/3"] and "86.00" in rows["some/3"]
+    assert "60.00 ± 5.0" in rows["some/10"]
 
 
 def test_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
