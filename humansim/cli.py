@@ -21,7 +21,7 @@ each cell, on this machine or a Ray cluster, every trial in MLflow."""
 
 EXAMPLES = """\
 examples:
-  humansim demo                                    a small real sweep, in about three minutes
+  humansim demo                                    a small real sweep, in about two minutes
   humansim evaluate efficientnet_lite0 --source my_judgements
   humansim plan sweeps/demo.py                     what would run, and what is there already
   humansim sweep sweeps/demo.py                    run it; again: run what is missing
