@@ -66,7 +66,7 @@ def _fetch(given: argparse.Namespace) -> int:
     from humansim import show
     from humansim.errors import BadInput
     from humansim.root import Root
-    from humansim.sources import download, releases
+    from humansim.sources import archive, download, releases
     from humansim.spec import near
 
     root = Root.at(given.root, given.data)
@@ -81,13 +81,13 @@ def _fetch(given: argparse.Namespace) -> int:
         parts = [part for part in parts if part != "images"]
     there = []
     for part in parts:
-        archive, place = known[part], releases.place(root.data, given.release, part)
+        published, place = known[part], releases.place(root.data, given.release, part)
         if not place.is_dir():
             keep = folder / "archives"
-            with show.transfer(archive.download.name) as progress:
-                file = download.fetch(archive.download, keep, mirror=given.mirror, progress=progress)
+            with show.transfer(published.download.name) as progress:
+                file = download.fetch(published.download, keep, mirror=given.mirror, progress=progress)
             with show.transfer(f"unpacking {file.name}") as progress:
-                download.unpack(file, place, strip=archive.strip, progress=progress)
+                archive.unpack(file, place, strip=published.strip, progress=progress)
             file.unlink()  # what it was is on record beside it
         there.append(str(place))
     if given.release == "hsj" and not (folder / "images").is_dir():

@@ -1,4 +1,4 @@
-"""Downloads that go on where they were interrupted, are checked before they count, and unpack whole or not at all."""
+"""Downloads that go on where they were interrupted and are checked before they count."""
 
 import contextlib
 import errno
@@ -6,25 +6,20 @@ import hashlib
 import json
 import os
 import shutil
-import tarfile
 import time
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, Any
 
 import requests
 
 from humansim.errors import BadInput
-from humansim.root import locked, made_whole, written_whole
+from humansim.root import locked, written_whole
 
 Progress = Callable[[int, int | None], None]
 CHUNK = 1 << 14  # bytes: what a broken connection loses at most
-RATIO = 200  # times its size that an archive may unpack to; JSON of trials packs 20-fold
 PATIENCE = 60.0  # seconds, at most, that a server may ask us to wait
-JUNK = {"__MACOSX", ".DS_Store"}
 
 
 @dataclass(frozen=True)
@@ -280,107 +275,3 @@ def _total(answer: requests.Response, start: int) -> int | None:
             return int(total)
         raise _RefusedError(f"it was asked for bytes from {start} and answered {span!r}")
     raise _RefusedError(f"HTTP {status}")
-
-
-# --- unpacking ---
-
-
-def unpack(
-    archive: Path,
-    folder: Path,
-    *,
-    most_bytes: int = 64 << 30,
-    most_files: int = 2_000_000,
-    strip: str = "",
-    progress: Progress | None = None,
-) -> Path:
-    """The contents of a .tar, .tar.gz or .zip as a folder: whole, or not at all. Plain files and folders only.
-
-    Args:
-        most_bytes, most_files: what it may unpack to at most.
-        strip: a folder of the archive whose contents are wanted; members outside of it are refused.
-
-    Raises:
-        BadInput: the archive is damaged, or holds what could do harm: names outside the folder, links, a bomb.
-    """
-    with made_whole(folder) as aside:
-        if aside is None:
-            return folder
-        total = files = 0
-        seen: set[str] = set()
-        try:
-            for name, is_file, stream in _members(archive):
-                path = _inside(archive, name, strip)
-                if path is None:
-                    continue
-                if str(path).casefold() in seen:
-                    raise BadInput(f"{archive}: {name!r} is there twice")
-                place = aside / path
-                if not is_file:
-                    place.mkdir(parents=True, exist_ok=True)
-                    continue
-                seen.add(str(path).casefold())
-                files += 1
-                place.parent.mkdir(parents=True, exist_ok=True)
-                with open(place, "xb") as out:
-                    while chunk := stream.read(CHUNK):  # type: ignore[union-attr]
-                        total += len(chunk)
-                        if total > most_bytes or files > most_files:
-                            most = f"{most_bytes:,} bytes or {most_files:,} files"
-                            raise BadInput(f"{archive}: it unpacks to more than {most}")
-                        if total > max(100 << 20, RATIO * archive.stat().st_size):
-                            raise BadInput(f"{archive}: it unpacks to more than {RATIO} times its size")
-                        out.write(chunk)
-                if progress:
-                    progress(total, None)
-        except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-            raise BadInput(f"{archive}: the archive is damaged ({error}); fetch it again") from None
-        except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
-            raise BadInput(f"{archive}: {error.filename} is both a file and a folder, or there twice") from None
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise BadInput(f"{folder}: no space left on the disk after {total:,} bytes") from None
-            raise BadInput(f"{archive}: cannot be unpacked: {error}") from None
-        if not files:
-            raise BadInput(f"{archive}: it holds no files" + (f" in {strip}" if strip else ""))
-    return folder
-
-
-def _members(archive: Path) -> Iterator[tuple[str, bool, IO[bytes] | None]]:
-    """Name, whether it is a file, and its bytes, of each member."""
-    if archive.name.endswith(".zip"):
-        with zipfile.ZipFile(archive) as given:
-            for one in given.infolist():
-                kind = one.external_attr >> 28
-                if one.flag_bits & 1 or kind not in (0, 4, 8):
-                    raise BadInput(f"{archive}: {one.filename!r} is encrypted, a link or a device; it is not unpacked")
-                if one.is_dir():
-                    yield one.filename, False, None
-                else:
-                    with given.open(one) as stream:
-                        yield one.filename, True, stream
-        return
-    with tarfile.open(archive, "r|*") as stream_of:
-        for member in stream_of:
-            if not (member.isreg() or member.isdir()):
-                raise BadInput(f"{archive}: {member.name!r} is a link or a device; it is not unpacked")
-            yield member.name, member.isreg(), stream_of.extractfile(member)
-
-
-def _inside(archive: Path, name: str, strip: str) -> PurePosixPath | None:
-    """Where a member belongs in the folder; None for what is left away.
-
-    Raises:
-        BadInput: outside.
-    """
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name or ":" in name.partition("/")[0]:
-        raise BadInput(f"{archive}: {name!r} is not a path inside the archive's folder; nothing is unpacked")
-    if JUNK & set(path.parts) or path.name.startswith("._"):
-        return None
-    parts, away = path.parts, PurePosixPath(strip).parts
-    if parts == away[: len(parts)]:
-        return None  # the folder that is left away, or one above it
-    if parts[: len(away)] != away:
-        raise BadInput(f"{archive}: {name!r} is not in {strip}; it is another archive than was expected")
-    return PurePosixPath(*parts[len(away) :])
