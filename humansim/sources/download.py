@@ -11,14 +11,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
+from urllib.parse import urljoin
 
 import requests
+import urllib3
 
 from humansim.errors import BadInput
 from humansim.root import locked, written_whole
 
 Progress = Callable[[int, int | None], None]
 CHUNK = 1 << 14  # bytes: what a broken connection loses at most
+COMPRESSED = ("gzip", "x-gzip", "deflate", "br", "zstd")
 PATIENCE = 60.0  # seconds, at most, that a server may ask us to wait
 
 
@@ -40,11 +43,11 @@ class Download:
 
 
 class _RefusedError(Exception):
-    """This address will not do; `again` if it may later."""
+    """This address will not do; `again` if it may later, `wrong` if what it gave is not the file."""
 
-    def __init__(self, reason: str, again: bool = False, wait: float = 0.0) -> None:
+    def __init__(self, reason: str, again: bool = False, wait: float = 0.0, wrong: bool = False) -> None:
         super().__init__(reason)
-        self.again, self.wait = again, wait
+        self.again, self.wait, self.wrong = again, wait, wrong
 
 
 def fetch(
@@ -75,6 +78,7 @@ def fetch(
         wanted = download.sha256 or recorded
         if target.exists():
             _check_there(target, download, wanted)
+            _drop(target)  # of a fetch that was killed as it ended
             return target
         urls = list(download.urls)
         if mirror is not None:
@@ -85,14 +89,14 @@ def fetch(
                 _from(url, target, download, progress, timeout, attempts, pause)
                 found, size = _sha256(_part(target)), _part(target).stat().st_size
                 if download.size is not None and size != download.size:
-                    raise _RefusedError(f"it gave {size:,} bytes, not {download.size:,}")
+                    raise _RefusedError(f"it gave {size:,} bytes, not {download.size:,}", wrong=True)
                 if wanted is not None and found != wanted:
-                    raise _RefusedError(f"its SHA-256 is {found[:16]}..., not {wanted[:16]}...")
+                    raise _RefusedError(f"its SHA-256 is {found[:16]}..., not {wanted[:16]}...", wrong=True)
                 if wanted is None and _is_page(_part(target)):
-                    raise _RefusedError("it gave a web page")
+                    raise _RefusedError("it gave a web page", wrong=True)
             except _RefusedError as error:
                 reasons.append(f"{url}: {error}")
-                if not error.again:  # wrong bytes; those of a broken connection are kept
+                if error.wrong:  # what another address gave before is kept
                     _drop(target)
                 continue
             with open(_part(target), "rb+") as file:
@@ -209,20 +213,31 @@ def _stream(url: str, target: Path, download: Download, progress: Progress | Non
     start, known = 0, _known(about)
     if part.exists() and known is not None and (known["url"] == url or download.sha256 is not None):
         start = part.stat().st_size
+        if known["total"] is not None and start >= known["total"]:
+            if start == known["total"]:
+                return  # it was killed when all was there
+            start = 0  # not what was fetched
+    # Ranges and lengths count the bytes as sent: they are taken as they are, never decoded.
     headers = {"Accept-Encoding": "identity"}
     if start:
         headers["Range"] = f"bytes={start}-"
         if known and known["url"] == url and known["validator"]:
             headers["If-Range"] = known["validator"]
     try:
-        with requests.get(url, headers=headers, stream=True, timeout=timeout) as answer:
-            if url.startswith("https:") and not answer.url.startswith("https:"):
-                raise _RefusedError(f"it leads to {answer.url}, which is not encrypted")
-            total = _total(answer, start)
+        with requests.get(
+            url, headers=headers, stream=True, timeout=timeout, hooks={"response": _stay_encrypted}
+        ) as answer:
+            total = _total(answer, start, target.name)
+            if answer.status_code == 416:
+                if start == total:
+                    return  # the first answer had not said how long it is
+                _drop(target)
+                raise _RefusedError("what was there is not its beginning", again=True)
             if answer.status_code == 200:
                 start = 0  # it ignores ranges, or the file is another now
             if download.size is not None and total not in (None, download.size):
                 raise _RefusedError(f"it has {total:,} bytes, not {download.size:,}")
+            total = download.size if total is None else total
             if start and known and known["total"] not in (None, total):
                 _drop(target)
                 raise _RefusedError("the file has changed while it was fetched", again=True)
@@ -234,18 +249,54 @@ def _stream(url: str, target: Path, download: Download, progress: Progress | Non
                 file.write_text(json.dumps({"url": url, "validator": validator, "total": total}))
             with _written(target, "r+b" if start else "wb", total) as out:
                 out.seek(start)
-                for chunk in answer.iter_content(CHUNK):
+                for chunk in answer.raw.stream(CHUNK, decode_content=False):
                     out.write(chunk)
                     out.flush()
+                    if total is not None and out.tell() > total:
+                        raise _RefusedError(f"it gives more than the {total:,} bytes there should be", wrong=True)
                     if progress:
                         progress(out.tell(), total)
                 done = out.tell()
             if total is not None and done < total:
                 raise _RefusedError(f"it broke off after {done:,} of {total:,} bytes", again=True)
-            if total is not None and done > total:
-                raise _RefusedError(f"it gave {done:,} bytes and had promised {total:,}")
-    except requests.RequestException as error:
-        raise _RefusedError(f"{type(error).__name__}", again=True) from None
+    except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+        raise _refused(error) from None
+    except OSError as error:  # of the disk, or of the authorities' file
+        raise BadInput(f"{target.name}: {error}") from None
+
+
+def _stay_encrypted(answer: requests.Response, **_: Any) -> None:
+    """Looks at every answer before a redirect in it is followed.
+
+    Raises:
+        _RefusedError: it leads from https to what anybody on the way can read and change.
+    """
+    if not answer.is_redirect:
+        return
+    to = answer.headers["Location"]
+    try:
+        to = urljoin(answer.url, to)
+        open_to_all = answer.url.startswith("https:") and not to.startswith("https:")
+    except ValueError:
+        raise _RefusedError(f"it leads to {to!r}, which is no address") from None
+    if open_to_all:
+        answer.close()
+        raise _RefusedError(f"it leads to {to}, which is not encrypted")
+
+
+def _refused(error: requests.RequestException | urllib3.exceptions.HTTPError) -> _RefusedError:
+    """What a failed request means to the one who waits for the file."""
+    _, failed, why = str(error).partition("certificate verify failed: ")
+    if failed:
+        return _RefusedError(
+            f"its certificate is not to be trusted ({why.partition(' (_ssl')[0]}); if a proxy of your own is in "
+            "between, REQUESTS_CA_BUNDLE names the file of its authority"
+        )
+    if isinstance(error, requests.TooManyRedirects):
+        return _RefusedError("it leads round in a circle")
+    passing = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
+    broken = isinstance(error, (*passing, urllib3.exceptions.HTTPError))
+    return _RefusedError(f"no connection, or it broke ({type(error).__name__})" if broken else str(error), again=broken)
 
 
 def _known(about: Path) -> dict[str, Any] | None:
@@ -256,7 +307,7 @@ def _known(about: Path) -> dict[str, Any] | None:
         return None
 
 
-def _total(answer: requests.Response, start: int) -> int | None:
+def _total(answer: requests.Response, start: int, name: str) -> int | None:
     """Bytes of the whole file, if the answer says so.
 
     Raises:
@@ -266,12 +317,21 @@ def _total(answer: requests.Response, start: int) -> int | None:
     if status == 429 or status >= 500:
         wait = answer.headers.get("Retry-After", "")
         raise _RefusedError(f"HTTP {status}", again=True, wait=float(wait) if wait.isdigit() else 0.0)
+    if status == 416 and start:
+        total = answer.headers.get("Content-Range", "").rpartition("/")[2]
+        return int(total) if total.isdigit() else None
+    if status not in (200, 206):
+        raise _RefusedError(f"HTTP {status}")
+    if answer.headers.get("Content-Type", "").startswith("text/html"):
+        raise _RefusedError("it gave a web page")
+    encoding = answer.headers.get("Content-Encoding", "")
+    # Some servers call the packing of a .gz file itself an encoding: that is the file as published.
+    if encoding in COMPRESSED and not (encoding in ("gzip", "x-gzip") and name.endswith(".gz")):
+        raise _RefusedError("it gave the file compressed once more, and was asked not to")
     if status == 200:
         length = answer.headers.get("Content-Length", "")
         return int(length) if length.isdigit() else None
-    if status == 206:
-        span, _, total = answer.headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
-        if span.partition("-")[0] == str(start) and total.isdigit():
-            return int(total)
-        raise _RefusedError(f"it was asked for bytes from {start} and answered {span!r}")
-    raise _RefusedError(f"HTTP {status}")
+    span, _, total = answer.headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
+    if span.partition("-")[0] == str(start) and total.isdigit():
+        return int(total)
+    raise _RefusedError(f"it was asked for bytes from {start} and answered {span!r}")
