@@ -66,7 +66,7 @@ def _fetch(given: argparse.Namespace) -> int:
     from humansim import show
     from humansim.errors import BadInput
     from humansim.root import Root
-    from humansim.sources import archive, download, releases
+    from humansim.sources import releases
     from humansim.spec import near
 
     root = Root.at(given.root, given.data)
@@ -79,17 +79,7 @@ def _fetch(given: argparse.Namespace) -> int:
     if given.images:
         link(folder / "images", Path(given.images))
         parts = [part for part in parts if part != "images"]
-    there = []
-    for part in parts:
-        published, place = known[part], releases.place(root.data, given.release, part)
-        if not place.is_dir():
-            keep = folder / "archives"
-            with show.transfer(published.download.name) as progress:
-                file = download.fetch(published.download, keep, mirror=given.mirror, progress=progress)
-            with show.transfer(f"unpacking {file.name}") as progress:
-                archive.unpack(file, place, strip=published.strip, progress=progress)
-            file.unlink()  # what it was is on record beside it
-        there.append(str(place))
+    there = [str(_fetch_part(root.data, given.release, part, given.mirror)) for part in parts]
     if given.release == "hsj" and not (folder / "images").is_dir():
         show.console(stderr=True).print(releases.IMAGENET, soft_wrap=True, markup=False)
     if given.json:
@@ -97,6 +87,30 @@ def _fetch(given: argparse.Namespace) -> int:
     else:
         print(f"{given.release}: {', '.join(there) or folder / 'images'}   Next: humansim data prepare {given.release}")
     return 0
+
+
+def _fetch_part(data: Path, name: str, part: str, mirror: str | None) -> Path:
+    """The folder of a part of a release, fetched and unpacked if it is not there. Who else wants it waits."""
+    from humansim import show
+    from humansim.root import locked
+    from humansim.sources import archive, download, releases
+
+    published, place = releases.RELEASES[name][part], releases.place(data, name, part)
+    file = data / name / "archives" / published.download.name
+    if not place.is_dir():
+        with locked(file.with_name(f"{part}.lock"), wait=True):
+            if not place.is_dir():
+                with show.transfer(file.name) as progress:
+                    download.fetch(published.download, file.parent, mirror=mirror, progress=progress)
+                with show.transfer(f"unpacking {file.name}") as progress:
+                    try:
+                        archive.unpack(file, place, strip=published.strip, progress=progress)
+                    except archive.DamagedError:
+                        if published.download.sha256 is None:  # else it is what was published, and would come again
+                            download.forget(file)
+                        raise
+    file.unlink(missing_ok=True)  # what it was is on record beside it
+    return place
 
 
 def link(place: Path, images: Path) -> None:

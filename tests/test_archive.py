@@ -1,5 +1,6 @@
 """An archive unpacks whole or not at all, and only inside its folder."""
 
+import gzip
 import io
 import tarfile
 import zipfile
@@ -100,3 +101,26 @@ def test_a_truncated_archive_leaves_nothing(tmp_path: Path, name: str, share: fl
     with pytest.raises(BadInput, match="damaged"):
         unpack(archive, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_one_wrong_byte_of_a_tar_gz_is_found_by_its_checksum(tmp_path: Path) -> None:
+    archive = tar(tmp_path / "a.tar.gz", [(f"{i}.bin", DATA[i * 1000 : (i + 9) * 1000]) for i in range(20)])
+    whole = archive.read_bytes()
+    for at in np.random.default_rng(0).integers(20, len(whole), 50):
+        archive.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        with pytest.raises(BadInput, match=r"damaged|not a path|a link|twice|a file and"):
+            unpack(archive, tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+
+
+def test_a_tar_gz_cut_off_after_its_last_file_is_damaged(tmp_path: Path) -> None:
+    archive = tar(tmp_path / "a.tar.gz", [("a.bin", DATA)])
+    archive.write_bytes(archive.read_bytes()[:-8])
+    with pytest.raises(BadInput, match="damaged"):
+        unpack(archive, tmp_path / "out")
+
+
+def test_a_tar_gz_that_a_browser_unpacked_on_the_way_is_taken(tmp_path: Path) -> None:
+    archive = tar(tmp_path / "a.tar.gz", [("val/a.bin", DATA)])
+    archive.write_bytes(gzip.decompress(archive.read_bytes()))
+    assert (unpack(archive, tmp_path / "out", strip="val") / "a.bin").read_bytes() == DATA

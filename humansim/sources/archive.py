@@ -1,6 +1,8 @@
 """Archives unpack whole or not at all, and only inside their folder."""
 
+import contextlib
 import errno
+import gzip
 import tarfile
 import zipfile
 import zlib
@@ -13,7 +15,12 @@ from humansim.root import made_whole
 
 CHUNK = 1 << 20  # bytes read at a time
 RATIO = 200  # times its size that an archive may unpack to; JSON of trials packs 20-fold
+DAMAGE = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError)
 JUNK = {"__MACOSX", ".DS_Store"}
+
+
+class DamagedError(BadInput):
+    """An archive that ends too early or is none."""
 
 
 def unpack(
@@ -64,8 +71,8 @@ def unpack(
                         out.write(chunk)
                 if progress:
                     progress(total, None)
-        except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-            raise BadInput(f"{archive}: the archive is damaged ({error}); fetch it again") from None
+        except (*DAMAGE, NotImplementedError, RuntimeError) as error:
+            raise DamagedError(f"{archive}: the archive is damaged ({error}); fetch it again") from None
         except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
             raise BadInput(f"{archive}: {error.filename} is both a file and a folder, or there twice") from None
         except OSError as error:
@@ -91,11 +98,25 @@ def _members(archive: Path) -> Iterator[tuple[str, bool, IO[bytes] | None]]:
                     with given.open(one) as stream:
                         yield one.filename, True, stream
         return
-    with tarfile.open(archive, "r|*") as stream_of:
+    with _unzipped(archive) as plain, tarfile.open(fileobj=plain, mode="r|") as stream_of:
         for member in stream_of:
             if not (member.isreg() or member.isdir()):
                 raise BadInput(f"{archive}: {member.name!r} is a link or a device; it is not unpacked")
             yield member.name, member.isreg(), stream_of.extractfile(member)
+        while plain.read(CHUNK):  # tarfile stops before the checksum, which gzip compares at the end
+            pass
+
+
+@contextlib.contextmanager
+def _unzipped(archive: Path) -> Iterator[IO[bytes]]:
+    with open(archive, "rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+        file.seek(0)
+        if not packed:  # a browser may have unpacked the .gz
+            yield file
+            return
+        with gzip.open(file) as given:
+            yield given  # type: ignore[misc]
 
 
 def _inside(archive: Path, name: str, strip: str) -> PurePosixPath | None:

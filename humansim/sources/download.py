@@ -113,6 +113,12 @@ def fetch(
     )
 
 
+def forget(file: Path) -> None:
+    """Makes the next fetch the first again, without the file and the sum that it was recorded with."""
+    file.unlink(missing_ok=True)
+    _record(file).unlink(missing_ok=True)
+
+
 def _part(target: Path) -> Path:
     return target.with_name(f"{target.name}.part")
 
