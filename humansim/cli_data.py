@@ -76,11 +76,17 @@ def _fetch(given: argparse.Namespace) -> int:
     if parts[0] not in known:
         raise BadInput(f"--part: {given.release} has no part {given.part!r}{near(given.part, list(known))}")
     folder = root.data / given.release
-    if given.images:
-        link(folder / "images", Path(given.images))
+    images = Path(given.images) if given.images else None
+    if images:
+        if given.release == "bapps":
+            raise BadInput("--images: the images of BAPPS come with its judgements; leave it out")
+        check_link(folder / "images", images)  # before anything is fetched
         parts = [part for part in parts if part != "images"]
     there = [str(_fetch_part(root.data, given.release, part, given.mirror)) for part in parts]
-    if given.release == "hsj" and not (folder / "images").is_dir():
+    if images:
+        check_images(folder, images)
+        link(folder / "images", images)
+    if given.release == "hsj" and releases.find(root.data, "hsj", "images") is None:
         show.console(stderr=True).print(releases.IMAGENET, soft_wrap=True, markup=False)
     if given.json:
         show.json_document({"release": given.release, "folders": there})
@@ -97,7 +103,7 @@ def _fetch_part(data: Path, name: str, part: str, mirror: str | None) -> Path:
 
     published, place = releases.RELEASES[name][part], releases.place(data, name, part)
     file = data / name / "archives" / published.download.name
-    if not place.is_dir():
+    if releases.find(data, name, part) is None:
         with locked(file.with_name(f"{part}.lock"), wait=True):
             if not place.is_dir():
                 with show.transfer(file.name) as progress:
@@ -110,25 +116,56 @@ def _fetch_part(data: Path, name: str, part: str, mirror: str | None) -> Path:
                             download.forget(file)
                         raise
     file.unlink(missing_ok=True)  # what it was is on record beside it
-    return place
+    return releases.find(data, name, part) or place
 
 
-def link(place: Path, images: Path) -> None:
-    """Makes a release's image folder a link to the user's own.
+def check_link(place: Path, images: Path) -> None:
+    """Refuses what no link can be made of.
 
     Raises:
-        BadInput: there is no such folder, or another one is there already.
+        BadInput: there is no such folder, or another one is in the link's place.
     """
     from humansim.errors import BadInput
 
     if not images.is_dir():
         raise BadInput(f"--images {images}: no such folder")
-    if place.is_symlink():
-        place.unlink()
-    elif place.exists():
+    if place.exists() and not place.is_symlink() and not place.samefile(images):
         raise BadInput(f"{place}: a folder of images is there already; remove it first")
+
+
+def check_images(folder: Path, images: Path) -> None:
+    """Looks for every image of a release's catalogue in a folder, by class or flat.
+
+    Raises:
+        BadInput: some are missing: how many, and the first.
+    """
+    from humansim import show
+    from humansim.errors import BadInput
+    from humansim.sources import psiz
+
+    if not psiz.trial_files(folder):
+        note = f"{images}: not checked, as the judgements that name its images are not there yet; `prepare` checks it"
+        show.console(stderr=True).print(note, soft_wrap=True, markup=False)
+        return
+    names = psiz.read_names(folder)
+    found = psiz.images_in(images, names)
+    missing = [name for name in names if name not in found]
+    if missing:
+        raise BadInput(
+            f"--images {images}: {len(missing):,} of the {len(names):,} images of {folder.name} are missing; the "
+            f"first: {missing[0]}; they may lie there by class or flat; no link was made"
+        )
+
+
+def link(place: Path, images: Path) -> None:
+    """Makes a release's image folder a link to the user's own, in place of an older link."""
+    if place.exists() and place.samefile(images):
+        return
     place.parent.mkdir(parents=True, exist_ok=True)
-    place.symlink_to(images.resolve())
+    aside = place.with_name(f".{place.name}-link")
+    aside.unlink(missing_ok=True)
+    aside.symlink_to(images.resolve())
+    aside.replace(place)
 
 
 def _list(given: argparse.Namespace) -> int:
@@ -140,7 +177,7 @@ def _list(given: argparse.Namespace) -> int:
     rows = []
     for name, parts in releases.RELEASES.items():
         for part, archive in parts.items():
-            place = releases.place(root.data, name, part)
+            place = releases.find(root.data, name, part)
             rows.append(
                 {
                     "release": name,
@@ -148,12 +185,12 @@ def _list(given: argparse.Namespace) -> int:
                     "what": archive.what,
                     "download": "unknown" if archive.download.size is None else f"{archive.download.size / 1e6:.1f} MB",
                     "on disk": f"about {archive.disk / 1e6:,.0f} MB",
-                    "there": str(place) if place.is_dir() else "no",
+                    "there": str(place or "no"),
                 }
             )
-    place = root.data / "hsj" / "images"
+    place = releases.find(root.data, "hsj", "images")
     yours = {"release": "hsj", "part": "images", "what": "ImageNet's validation images, your own copy"}
-    rows.append(yours | {"download": "", "on disk": "6,700 MB", "there": str(place) if place.is_dir() else "no"})
+    rows.append(yours | {"download": "", "on disk": "6,700 MB", "there": str(place or "no")})
     if given.json:
         show.json_document(rows)
     else:

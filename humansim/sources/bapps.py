@@ -50,10 +50,10 @@ def read(
         BadInput: naming the file that is wrong or missing.
     """
     sets = VAL if part == "val" else TRAIN
-    places = [folder / above / part for above in ("2afc", "dataset/2afc", "")]
-    place = next((place for place in places if place.is_dir()), None)
+    place = find(folder, part)
     if place is None:
-        raise BadInput(f"{places[0]}: no such folder; humansim data fetch bapps --part {part} puts the release there")
+        missing = folder / "2afc" / part
+        raise BadInput(f"{missing}: no such folder; humansim data fetch bapps --part {part} puts the release there")
     names: list[str] = []
     choices, members = [], []
     for index, name in enumerate(sets):
@@ -106,6 +106,12 @@ def read(
         size=None if size == "all" else size,
         seed=seed,
     )
+
+
+def find(folder: Path, part: str) -> Path | None:
+    """The folder that holds a part's sets, where an archive or a script of LPIPS's puts it; None if it is not there."""
+    places = [folder / above / part for above in ("2afc", "dataset/2afc", "")]
+    return next((place for place in places if place.is_dir()), None)
 
 
 def _stems(folder: Path) -> dict[str, str]:

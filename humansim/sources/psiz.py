@@ -20,7 +20,7 @@ On disk, inside the release's folder (at any depth where it says so):
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -198,20 +198,48 @@ def read_trials(folder: Path) -> tuple[Rankings, list[str]]:
     Raises:
         BadInput: neither or both forms are there, or a file is wrong.
     """
+    names, table = _files(folder)
+    if table is None:
+        return read_sequences(names.parent), read_stimuli(names)
+    stimuli, base = read_catalog(names)
+    return read_observations(table, base), stimuli
+
+
+def read_names(folder: Path) -> list[str]:
+    """The stimuli's names alone, from whichever form is there; the trials are not read.
+
+    Raises:
+        BadInput: neither or both forms are there, or the list of stimuli is wrong.
+    """
+    names, table = _files(folder)
+    return read_stimuli(names) if table is None else read_catalog(names)[0]
+
+
+def trial_files(folder: Path) -> list[Path]:
+    """What holds trials in a release's folder: the one file of it says which form is there; more are too many."""
+    return [*_below(folder, "stimuli.txt"), *_below(folder, "*obs*.hdf5")]
+
+
+def _below(folder: Path, pattern: str) -> list[Path]:
+    """Files at any depth; what a killed fetch left half-unpacked lies in a hidden folder, and is passed over."""
+    found = sorted(folder.rglob(pattern))
+    return [file for file in found if not any(part.startswith(".") for part in file.relative_to(folder).parts)]
+
+
+def _files(folder: Path) -> tuple[Path, Path | None]:
+    """The list of stimuli, and the table of trials if it is the HDF5 form."""
     if not folder.is_dir():
         raise BadInput(f"{folder}: no such folder; humansim data fetch {folder.name} puts the release there")
-    lists = sorted(folder.rglob("stimuli.txt"))
-    tables = [file for file in sorted(folder.rglob("*.hdf5")) if "obs" in file.name]
-    if len(lists) + len(tables) != 1:
-        found = ", ".join(str(file) for file in (*lists, *tables)) or "neither"
-        raise BadInput(f"{folder}: it needs one stimuli.txt with train_seqs/, or one *obs*.hdf5; found {found}")
-    if lists:
-        return read_sequences(lists[0].parent), read_stimuli(lists[0])
-    catalogues = [file for file in sorted(folder.rglob("*.hdf5")) if "catalog" in file.name]
+    found = trial_files(folder)
+    if len(found) != 1:
+        named = ", ".join(map(str, found)) or "neither"
+        raise BadInput(f"{folder}: it needs one stimuli.txt with train_seqs/, or one *obs*.hdf5; found {named}")
+    if found[0].suffix == ".txt":
+        return found[0], None
+    catalogues = _below(folder, "*catalog*.hdf5")
     if len(catalogues) != 1:
-        raise BadInput(f"{folder}: {len(catalogues)} files *catalog*.hdf5 found beside {tables[0].name}; one is needed")
-    stimuli, base = read_catalog(catalogues[0])
-    return read_observations(tables[0], base), stimuli
+        raise BadInput(f"{folder}: {len(catalogues)} files *catalog*.hdf5 found beside {found[0].name}; one is needed")
+    return catalogues[0], found[0]
 
 
 # --- JSON sequences (psiz-datasets) ---
@@ -479,10 +507,22 @@ def _find_images(folder: Path, names: tuple[str, ...]) -> tuple[Path, ...]:
     Raises:
         BadInput: naming the first that is missing, and how many are.
     """
-    places = [place for place in (folder / "images", folder / "img", folder) if place.is_dir()]
+    place = next(place for place in (folder / "images", folder / "img", folder) if place.is_dir())
+    found = images_in(place, names)
+    missing = [name for name in names if name not in found]
+    if missing:
+        raise BadInput(
+            f"{place}: image {missing[0]} is missing, and {len(missing) - 1} more of {len(names)}; "
+            f"how to get them: humansim data fetch {folder.name} --help"
+        )
+    return tuple(found[name] for name in names)
+
+
+def images_in(place: Path, names: Sequence[str]) -> dict[str, Path]:
+    """Where the images of these names are in a folder, by class or flat; those that are missing are left out."""
     wanted, flat = set(names), {name.rpartition("/")[2]: name for name in names}
     found: dict[str, Path] = {}
-    for parent, _, files in os.walk(places[0], followlinks=True):
+    for parent, _, files in os.walk(place, followlinks=True):
         above = Path(parent)
         for name in files:
             whole = flat.get(name)
@@ -491,13 +531,7 @@ def _find_images(folder: Path, names: tuple[str, ...]) -> tuple[Path, ...]:
             by_class = above.name == whole.rpartition("/")[0].rpartition("/")[2]
             if by_class or whole not in found:
                 found[whole] = above / name
-    missing = [name for name in names if name not in found]
-    if missing:
-        raise BadInput(
-            f"{places[0]}: image {missing[0]} is missing, and {len(missing) - 1} more of {len(names)}; "
-            f"how to get them: humansim data fetch {folder.name} --help"
-        )
-    return tuple(found[name] for name in names)
+    return found
 
 
 def _person(name: str) -> int:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from humansim.sources import bapps, psiz
 from humansim.sources.download import Download
 
 
@@ -88,3 +89,14 @@ ILSVRC2012_img_val.tar from image-net.org with an account of your own, unpack it
 def place(data: Path, name: str, part: str) -> Path:
     """The folder that a part of a release becomes."""
     return data / name / RELEASES[name][part].unpacked
+
+
+def find(data: Path, name: str, part: str) -> Path | None:
+    """Where a part of a release is, fetched or put there by hand, in any form that is read; None if it is not there."""
+    folder = data / name
+    if name == "bapps":
+        return bapps.find(folder, part)
+    if part == "images":
+        return next((place for place in (folder / "images", folder / "img") if place.is_dir()), None)
+    files = psiz.trial_files(folder)
+    return files[0].parent if files else None
