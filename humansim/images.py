@@ -71,8 +71,8 @@ def open_store(
         workers: threads that decode; as many as there are processors.
 
     Raises:
-        BadInput: an image that is missing, truncated or none at all, with the triplet that names it; a store that is
-            damaged, or cannot be written.
+        BadInput: an image that is missing, truncated or none at all, with the triplet that names it; a triplet of
+            patches that differ in size; a store that is damaged, or cannot be written.
     """
     folder = root.images / f"{RULE}-{resolution}"
     paths, files = [], {}
@@ -100,8 +100,27 @@ def open_store(
     row = np.array([index.files[name].row for name in paths], dtype=np.int64)
     some = index.rows[row]
     sizes = np.stack([some["width"], some["height"]], axis=1).astype(np.int64)
+    _check_sizes(judgements, sizes)
     contents = tuple(some["content"].astype("U64").tolist())
     return Store(mapped(folder, resolution, index), row, contents, sizes, some["phash"].astype(np.uint64))
+
+
+def _check_sizes(judgements: Judgements, sizes: NDArray[np.int64]) -> None:
+    """Refuses patches that differ in size where the source says that they do not; sizes are of its images [n, 2].
+
+    A distortion of a patch has the patch's size. Squashed to one size, a mixed-up one would go unnoticed.
+    """
+    start = 0
+    for part in judgements.parts:
+        _check_sizes(part, sizes[start : start + len(part.images)])
+        start += len(part.images)
+    if not judgements.same_size:
+        return
+    images = judgements.triplets.images
+    for row in np.flatnonzero((sizes[images] != sizes[images[:, :1]]).any(axis=(1, 2))):
+        where = judgements.locate(int(row)) if judgements.locate else judgements.name
+        each = (f"{judgements.images[i]} is {sizes[i, 0]} x {sizes[i, 1]}" for i in sorted(images[row]))
+        raise BadInput(f"{where}: its images are not of one size: {', '.join(each)}; get them again from the release")
 
 
 def verify(root: Root, resolution: int | None = None, progress: Progress | None = None) -> int:

@@ -104,6 +104,7 @@ class Judgements:
         size: triplets of each set that are evaluated, None for all.
         seed: of their draw.
         parts: the sources that this one joins, in order; empty for a source of its own.
+        same_size: the three images of a triplet are patches of one size; of a join, each part says so itself.
     """
 
     name: str
@@ -118,6 +119,7 @@ class Judgements:
     size: int | None = None
     seed: int = 0
     parts: "tuple[Judgements, ...]" = ()
+    same_size: bool = False
 
     @property
     def paths(self) -> tuple[Path, ...]:

@@ -103,6 +103,7 @@ def read(
         sets=tuple(f"bapps/{name}" for name in sets),
         locate=lambda row: f"{place / sets[member[row]]}, triplet {within[row]:06d}",
         by="image",
+        same_size=True,
         size=None if size == "all" else size,
         seed=seed,
     )
