@@ -185,17 +185,45 @@ def _list(given: argparse.Namespace) -> int:
                     "what": archive.what,
                     "download": "unknown" if archive.download.size is None else f"{archive.download.size / 1e6:.1f} MB",
                     "on disk": f"about {archive.disk / 1e6:,.0f} MB",
+                    "complete": _complete(root.data, name, part),
                     "there": str(place or "no"),
                 }
             )
     place = releases.find(root.data, "hsj", "images")
+    yours_is = {"complete": _complete(root.data, "hsj", "images"), "there": str(place or "no")}
     yours = {"release": "hsj", "part": "images", "what": "ImageNet's validation images, your own copy"}
-    rows.append(yours | {"download": "", "on disk": "6,700 MB", "there": str(place or "no")})
+    rows.append(yours | {"download": "", "on disk": "6,700 MB"} | yours_is)
     if given.json:
         show.json_document(rows)
     else:
+        rows = [row | {"complete": row["complete"].replace("; ", "\n")} for row in rows]
         show.console().print(show.plain(rows, f"releases in {root.data}"))
     return 0
+
+
+def _complete(data: Path, name: str, part: str) -> str:
+    from humansim.sources import releases
+
+    if releases.find(data, name, part) is None:
+        return ""
+    different = [str(one) for one in releases.counts(data, name, part) if not one.complete]
+    if part == "judgements":
+        different.append("prepare counts the trials")
+    return "; ".join(different) or "yes"
+
+
+def _counts(judgements: Any) -> list[dict[str, Any]]:
+    """For JSON: what was counted of the releases."""
+    return [vars(one) | {"complete": one.complete} for one in judgements.counts]
+
+
+def _tell_counts(judgements: Any) -> None:
+    """What differs from what is published, a line each; or that nothing does."""
+    counts = judgements.counts
+    different = [str(one) for one in counts if not one.complete]
+    what = " and ".join(dict.fromkeys(one.what for one in counts))
+    for line in different or [f"{judgements.name} is complete: as many {what} as are published"] if counts else []:
+        print(line)
 
 
 def _prepare(given: argparse.Namespace) -> int:
@@ -206,10 +234,12 @@ def _prepare(given: argparse.Namespace) -> int:
     folder = root.path / "sets" / judgements.name
     rows = write_sets(judgements, store, given.protocol, folder)
     if given.json:
-        show.json_document({"source": judgements.name, "sets": rows, "folder": str(folder)})
+        counts = _counts(judgements)
+        show.json_document({"source": judgements.name, "sets": rows, "counts": counts, "folder": str(folder)})
         return 0
     note = " (simulated judges)" if judgements.simulated else ""
     show.console().print(show.plain(rows, f"{judgements.name}{note}, protocol {given.protocol}"))
+    _tell_counts(judgements)
     print(f"Sets: {folder}   Images: {root.images}")
     return 0
 
@@ -221,8 +251,9 @@ def _verify(given: argparse.Namespace) -> int:
     images.verify(root, given.resolution)
     found = {"source": judgements.name, "judgements": len(judgements.triplets), "images": len(store)}
     if given.json:
-        show.json_document(found)
+        show.json_document({**found, "counts": _counts(judgements)})
     else:
+        _tell_counts(judgements)
         print(f"{judgements.name}: {len(judgements.triplets):,} judgements of {len(store):,} images are as they were")
     return 0
 

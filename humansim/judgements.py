@@ -88,6 +88,34 @@ class Triplets:
 
 
 @dataclass(frozen=True)
+class Count:
+    """How much of a release is there, against what is published of it; a difference is told, never an error.
+
+    Attributes:
+        of: a set or a release.
+        what: is counted.
+        found, published: how many.
+        rounded: the publication gives hundreds.
+    """
+
+    of: str
+    what: str
+    found: int
+    published: int
+    rounded: bool = False
+
+    @property
+    def complete(self) -> bool:
+        return abs(self.found - self.published) <= (50 if self.rounded else 0)
+
+    def __str__(self) -> str:
+        published = f"{'about ' if self.rounded else ''}{self.published:,}"
+        if self.found > self.published and not self.complete:
+            return f"{self.of}: {self.found:,} {self.what}, and {published} are published: it is another version"
+        return f"{self.of}: {self.found:,} of {published} published {self.what}"
+
+
+@dataclass(frozen=True)
 class Judgements:
     """What a source gives: image files and triplets over them.
 
@@ -104,6 +132,7 @@ class Judgements:
         size: triplets of each set that are evaluated, None for all.
         seed: of their draw.
         parts: the sources that this one joins, in order; empty for a source of its own.
+        counts: how much of what is published was read; empty where nothing is published.
         same_size: the three images of a triplet are patches of one size; of a join, each part says so itself.
     """
 
@@ -119,6 +148,7 @@ class Judgements:
     size: int | None = None
     seed: int = 0
     parts: "tuple[Judgements, ...]" = ()
+    counts: tuple[Count, ...] = ()
     same_size: bool = False
 
     @property
@@ -166,6 +196,7 @@ def joined(name: str, parts: Sequence[Judgements]) -> Judgements:
         locate=locate,
         files=tuple(path for part in parts for path in part.paths),
         parts=tuple(parts),
+        counts=tuple(count for part in parts for count in part.counts),
     )
 
 

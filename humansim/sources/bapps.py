@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from humansim.errors import BadInput
-from humansim.judgements import Judgements, Triplets, mixed, text_key
+from humansim.judgements import Count, Judgements, Triplets, mixed, text_key
 from humansim.root import Root
 from humansim.sources import source
 from humansim.sources.table import check_votes
@@ -23,6 +23,7 @@ TRAIN = ("traditional", "cnn", "mix")
 BAPPS = tuple(f"bapps/{name}" for name in VAL)
 VOTES = {"val": 5, "train": 2}
 PUBLISHED = {"traditional": 4720, "cnn": 4720, "superres": 10856, "deblur": 9440, "color": 4720, "frameinterp": 1888}
+PUBLISHED_TRAIN = {"traditional": 56_600, "cnn": 38_100, "mix": 56_600}  # rounded, as the paper's table is
 IMAGES = (".png", ".jpg", ".jpeg", ".ppm", ".bmp")  # what LPIPS's own loader takes
 NOT_DATA = {"Thumbs.db", "desktop.ini"}
 
@@ -103,6 +104,7 @@ def read(
         sets=tuple(f"bapps/{name}" for name in sets),
         locate=lambda row: f"{place / sets[member[row]]}, triplet {within[row]:06d}",
         by="image",
+        counts=tuple(_count(part, name, len(one)) for name, one in zip(sets, members, strict=True)),
         same_size=True,
         size=None if size == "all" else size,
         seed=seed,
@@ -113,6 +115,18 @@ def find(folder: Path, part: str) -> Path | None:
     """The folder that holds a part's sets, where an archive or a script of LPIPS's puts it; None if it is not there."""
     places = [folder / above / part for above in ("2afc", "dataset/2afc", "")]
     return next((place for place in places if place.is_dir()), None)
+
+
+def counts(folder: Path, part: Literal["val", "train"]) -> tuple[Count, ...]:
+    """How many triplets each set of a part has, by its votes; nothing is opened."""
+    place = find(folder, part) or folder
+    judges = {name: place / name / "judge" for name in (VAL if part == "val" else TRAIN)}
+    return tuple(_count(part, name, sum(1 for _ in judge.glob("[!.]*.npy"))) for name, judge in judges.items())
+
+
+def _count(part: str, name: str, found: int) -> Count:
+    published = PUBLISHED if part == "val" else PUBLISHED_TRAIN
+    return Count(f"bapps/{name}", "triplets", found, published[name], rounded=part == "train")
 
 
 def _stems(folder: Path) -> dict[str, str]:

@@ -29,13 +29,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from humansim.errors import BadInput
-from humansim.judgements import Ints, Judgements, Triplets, mixed, text_key
+from humansim.judgements import Count, Ints, Judgements, Triplets, mixed, text_key
 from humansim.root import Root
 from humansim.sources import source
 
 KINDS = {"8rank2": (8, 2), "2rank1": (2, 1)}
 BIRDS16 = ("birds16/8rank2_similar", "birds16/8rank2_dissimilar", "birds16/2rank1_dissimilar")
 HSJ = ("hsj/8rank2_similar", "hsj/8rank2_dissimilar")
+PUBLISHED = {"birds16": {"trials": 16_292, "images": 208}, "hsj": {"trials": 384_277, "images": 50_000}}
 
 
 @dataclass(frozen=True)
@@ -129,17 +130,24 @@ def read(folder: Path, sets: tuple[str, ...], size: int | Literal["all"] = 1000,
     position = np.full(len(stimuli) + 1, -1)
     position[used[order]] = np.arange(len(used))
     ordered = tuple(names[i] for i in order)
+    name = sets[0].partition("/")[0]
     return Judgements(
-        name=sets[0].partition("/")[0],
+        name=name,
         folder=folder,
         images=ordered,
         triplets=triplets.relabelled(position),
         sets=sets,
         files=_find_images(folder, ordered),
         by="trial" if sets is BIRDS16 else "image",
+        counts=(count(name, "trials", len(rankings)), count(name, "images", len(stimuli))),
         size=None if size == "all" else size,
         seed=seed,
     )
+
+
+def count(name: str, what: str, found: int) -> Count:
+    """So many trials, catch trials among them, or images of the catalogue, against what is published."""
+    return Count(name, what, found, PUBLISHED[name][what])
 
 
 def triplets_of(rankings: Rankings, sets: tuple[str, ...], seed: int = 0) -> Triplets:

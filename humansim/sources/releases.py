@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from humansim.errors import BadInput
+from humansim.judgements import Count
 from humansim.sources import bapps, psiz
 from humansim.sources.download import Download
 
@@ -100,3 +102,20 @@ def find(data: Path, name: str, part: str) -> Path | None:
         return next((place for place in (folder / "images", folder / "img") if place.is_dir()), None)
     files = psiz.trial_files(folder)
     return files[0].parent if files else None
+
+
+def counts(data: Path, name: str, part: str) -> tuple[Count, ...]:
+    """How much of a part is there, as far as can be told at a glance: of psiz releases the images, not the trials."""
+    folder = data / name
+    if name == "bapps":
+        return bapps.counts(folder, "train" if part == "train" else "val")
+    try:
+        names = psiz.read_names(folder) if psiz.trial_files(folder) else []
+    except BadInput:  # reading it says what is wrong
+        names = []
+    if part == "judgements":
+        return (psiz.count(name, "images", len(names)),)
+    images = find(data, name, "images") or folder
+    if names:
+        return (psiz.count(name, "images", len(psiz.images_in(images, names))),)
+    return (psiz.count(name, "images", sum(1 for _ in images.rglob("*.[jJ][pP]*[gG]"))),)

@@ -50,7 +50,7 @@ def simulated(
             write_hsj(aside / "hsj", trials=trials, seed=seed)
             write_birds16(aside / "birds16", trials=trials, seed=seed)
     parts = _read(replace(root, data=folder), size, seed)
-    return joined("simulated", [replace(part, simulated=True) for part in parts])
+    return joined("simulated", [replace(part, simulated=True, counts=()) for part in parts])
 
 
 def _read(root: Root, size: int | Literal["all"], seed: int) -> list[Judgements]:
