@@ -12,18 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from humansim.errors import BadInput
-from humansim.sources.psiz import (
-    BIRDS16,
-    Rankings,
-    occurrence,
-    read,
-    read_catalog,
-    read_observations,
-    read_sequences,
-    read_stimuli,
-    read_trials,
-    triplets_of,
-)
+from humansim.sources.psiz import BIRDS16, occurrence, read, read_trials, triplets_of
+from humansim.sources.psiz_hdf5 import read_catalog, read_observations
+from humansim.sources.psiz_json import read_sequences, read_stimuli
+from humansim.sources.rankings import Rankings
 
 SHARED = Path(os.environ.get("HUMANSIM_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data")) / "psiz"
 SETS = {"2rank1": (3, 1), "8rank2": (9, 2)}

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from humansim.errors import BadInput
 from humansim.judgements import Judgements, Triplets, joined
-from humansim.sources.psiz import BIRDS16, HSJ, Rankings, triplets_of
+from humansim.sources.psiz import BIRDS16, HSJ, triplets_of
+from humansim.sources.rankings import Rankings
 from humansim.splits import Split, choose_fit, drawn, members, split
 
 SETS = ("bapps/cnn", "bapps/color")

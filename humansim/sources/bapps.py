@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from humansim.errors import BadInput
 from humansim.judgements import Count, Judgements, Triplets, mixed, text_key
 from humansim.root import Root
 from humansim.sources import source
+from humansim.sources.parsed import parsed
 from humansim.sources.table import check_votes
 
 VAL = ("traditional", "cnn", "superres", "deblur", "color", "frameinterp")
@@ -39,13 +41,20 @@ def bapps(
         size: triplets of each set that are evaluated, or "all".
         seed: of the draw of these triplets, and of their sides.
     """
-    return read(root.data / "bapps", part, size, seed)
+    return read(root.data / "bapps", part, size, seed, root)
 
 
 def read(
-    folder: Path, part: Literal["val", "train"] = "val", size: int | Literal["all"] = 1000, seed: int = 0
+    folder: Path,
+    part: Literal["val", "train"] = "val",
+    size: int | Literal["all"] = 1000,
+    seed: int = 0,
+    root: Root | None = None,
 ) -> Judgements:
     """All sets of a part; images are looked for, not opened.
+
+    Args:
+        root: where the votes are kept once they are read, if anywhere.
 
     Raises:
         BadInput: naming the file that is wrong or missing.
@@ -56,7 +65,8 @@ def read(
         missing = folder / "2afc" / part
         raise BadInput(f"{missing}: no such folder; humansim data fetch bapps --part {part} puts the release there")
     names: list[str] = []
-    choices, members = [], []
+    votes: list[list[Path]] = []
+    members = []
     for index, name in enumerate(sets):
         if not (place / name).is_dir():
             raise BadInput(f"{place / name}: no such folder; BAPPS {part} has {', '.join(sets)}")
@@ -75,13 +85,13 @@ def read(
                 raise BadInput(f"{place / name}: the triplets are not numbered without a gap: {number:06d} is missing")
         if not stems:
             raise BadInput(f"{place / name}: it holds no triplets")
-        choices.append(np.array([_vote(place / name / "judge" / files["judge"][stem]) for stem in stems]))
-        check_votes(choices[-1], VOTES[part], lambda row, at=place / name / "judge": f"{at / f'{row:06d}.npy'}")
-        choices[-1] = np.rint(choices[-1] * VOTES[part]) / VOTES[part]  # on disk they are rounded to 32 bits
+        votes.append([place / name / "judge" / files["judge"][stem] for stem in stems])
         members.append(np.full(len(stems), index))
         names += [f"{name}/{which}/{files[which][stem]}" for stem in stems for which in ("ref", "p0", "p1")]
     code = np.argsort(np.argsort(np.array(names, dtype=object), kind="stable"), kind="stable").reshape(-1, 3)
-    choice, member = np.concatenate(choices), np.concatenate(members)
+    every = [file for files_of_set in votes for file in files_of_set]
+    choice = parsed(root, place, every, lambda: {"choice": _shares(every, VOTES[part])})["choice"]
+    member = np.concatenate(members)
     count = len(choice)
     within = np.concatenate([np.arange(len(one)) for one in members])
     keys = np.array([text_key(name) for name in sets], dtype=np.uint64)
@@ -148,6 +158,12 @@ def _stems(folder: Path) -> dict[str, str]:
             raise BadInput(f"{folder / name}: {found[stem]} has the same number; remove one")
         found[stem] = name
     return found
+
+
+def _shares(files: list[Path], judges: int) -> NDArray[np.float64]:
+    share = np.array([_vote(file) for file in files])
+    check_votes(share, judges, lambda row: str(files[row]))
+    return np.asarray(np.rint(share * judges) / judges)  # on disk they are rounded to 32 bits
 
 
 def _vote(file: Path) -> float:

@@ -17,73 +17,25 @@ On disk, inside the release's folder (at any depth where it says so):
     images/                                                 the image files, by class or flat
 """
 
-import json
 import os
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from humansim.errors import BadInput
 from humansim.judgements import Count, Ints, Judgements, Triplets, mixed, text_key
 from humansim.root import Root
 from humansim.sources import source
+from humansim.sources.parsed import Arrays, parsed
+from humansim.sources.psiz_hdf5 import read_catalog, read_observations
+from humansim.sources.psiz_json import read_sequences, read_stimuli, sequence_files
+from humansim.sources.rankings import KINDS, Rankings
 
-KINDS = {"8rank2": (8, 2), "2rank1": (2, 1)}
 BIRDS16 = ("birds16/8rank2_similar", "birds16/8rank2_dissimilar", "birds16/2rank1_dissimilar")
 HSJ = ("hsj/8rank2_similar", "hsj/8rank2_dissimilar")
 PUBLISHED = {"birds16": {"trials": 16_292, "images": 208}, "hsj": {"trials": 384_277, "images": 50_000}}
-
-
-@dataclass(frozen=True)
-class Rankings:
-    """psiz trials as people answered them, whichever form they were released in.
-
-    Attributes:
-        query: stimulus of each trial [n], counted from 0.
-        references: [n, m]; the selected ones in the order of choice, then the others by number; -1 where none.
-        selected: how many were selected [n].
-        judge: who answered [n]; -1 where unknown.
-        failed: people whose release says that they failed, whatever the catch trials among the rows.
-        locate: says where a trial comes from, for error messages.
-    """
-
-    query: Ints
-    references: Ints
-    selected: Ints
-    judge: Ints
-    failed: Ints = field(default_factory=lambda: np.arange(0))
-    locate: Callable[[int], str] = str
-
-    def __len__(self) -> int:
-        return len(self.query)
-
-    @property
-    def catch(self) -> NDArray[np.bool_]:
-        """Whether the query is among its own references [n]."""
-        return np.asarray((self.references == self.query[:, None]).any(axis=1))
-
-    @property
-    def right(self) -> NDArray[np.bool_]:
-        """Whether a catch trial's copy was selected [n]; False for other trials (psiz's lenient grade)."""
-        chosen = np.arange(self.references.shape[1]) < self.selected[:, None]
-        return np.asarray(((self.references == self.query[:, None]) & chosen).any(axis=1))
-
-    @property
-    def attentive(self) -> NDArray[np.bool_]:
-        """Trials that count [n]: no catch trials, and none of a person who failed one."""
-        wrong = self.judge[self.catch & ~self.right]
-        out = np.union1d(wrong[wrong >= 0], self.failed)
-        return ~self.catch & ~np.isin(self.judge, out)
-
-    def of_kind(self, kind: str) -> NDArray[np.bool_]:
-        """Whether a trial is 8rank2, or 2rank1 [n]."""
-        shown, selected = KINDS[kind]
-        return np.asarray(((self.references >= 0).sum(axis=1) == shown) & (self.selected == selected))
 
 
 @source(sets=BIRDS16)
@@ -94,7 +46,7 @@ def birds16(root: Root, /, *, size: int | Literal["all"] = 1000, seed: int = 0) 
         size: triplets of each set that are evaluated, or "all".
         seed: of the draw of these triplets.
     """
-    return read(root.data / "birds16", BIRDS16, size, seed)
+    return read(root.data / "birds16", BIRDS16, size, seed, root)
 
 
 @source(sets=HSJ)
@@ -105,16 +57,25 @@ def hsj(root: Root, /, *, size: int | Literal["all"] = 1000, seed: int = 0) -> J
         size: triplets of each set that are evaluated, or "all".
         seed: of the draw of these triplets.
     """
-    return read(root.data / "hsj", HSJ, size, seed)
+    return read(root.data / "hsj", HSJ, size, seed, root)
 
 
-def read(folder: Path, sets: tuple[str, ...], size: int | Literal["all"] = 1000, seed: int = 0) -> Judgements:
+def read(
+    folder: Path,
+    sets: tuple[str, ...],
+    size: int | Literal["all"] = 1000,
+    seed: int = 0,
+    root: Root | None = None,
+) -> Judgements:
     """The evaluation sets of a release's folder; images are looked for, not opened.
+
+    Args:
+        root: where what was parsed is kept, if anywhere.
 
     Raises:
         BadInput: naming the file and the trial that is wrong.
     """
-    rankings, stimuli = read_trials(folder)
+    rankings, stimuli = read_trials(folder, root)
     shown = np.concatenate([rankings.query[:, None], rankings.references], axis=1)
     for row in np.flatnonzero((shown >= len(stimuli)).any(axis=1)):
         raise BadInput(
@@ -200,17 +161,29 @@ def occurrence(*columns: Ints) -> Ints:
     return count
 
 
-def read_trials(folder: Path) -> tuple[Rankings, list[str]]:
+def read_trials(folder: Path, root: Root | None = None) -> tuple[Rankings, list[str]]:
     """Trials and the stimuli's names (`Family/Species/file.jpg`, `wnid/file.JPEG`), from whichever form is there.
+
+    Args:
+        root: where what was parsed is kept, if anywhere.
 
     Raises:
         BadInput: neither or both forms are there, or a file is wrong.
     """
     names, table = _files(folder)
-    if table is None:
-        return read_sequences(names.parent), read_stimuli(names)
-    stimuli, base = read_catalog(names)
-    return read_observations(table, base), stimuli
+
+    def read_files() -> Arrays:
+        if table is None:
+            rankings, stimuli = read_sequences(names.parent), read_stimuli(names)
+        else:
+            stimuli, base = read_catalog(names)
+            rankings = read_observations(table, base)
+        return {**vars(rankings), "files": np.array(rankings.files), "stimuli": np.array(stimuli)}
+
+    files = [names, *(sequence_files(names.parent) if table is None else [table])]
+    found: dict[str, Any] = dict(parsed(root, folder, files, read_files))
+    stimuli: list[str] = found.pop("stimuli").tolist()
+    return Rankings(**{**found, "files": tuple(found["files"].tolist())}), stimuli
 
 
 def read_names(folder: Path) -> list[str]:
@@ -250,265 +223,6 @@ def _files(folder: Path) -> tuple[Path, Path | None]:
     return catalogues[0], found[0]
 
 
-# --- JSON sequences (psiz-datasets) ---
-
-
-def read_sequences(folder: Path) -> Rankings:
-    """All trials of train_seqs/*.json and test_seqs/*.json, in the order of the files' names.
-
-    Raises:
-        BadInput: naming file, sequence and position of what is wrong.
-    """
-    files = sorted(folder.glob("train_seqs/*.json")) + sorted(folder.glob("test_seqs/*.json"))
-    if not files:
-        raise BadInput(f"{folder}: no train_seqs/*.json there")
-    rows: list[tuple[int, list[int], int, int]] = []
-    places: list[tuple[Path, int, int]] = []
-    failed = set()
-    seen: dict[Any, Path] = {}
-    for file in files:
-        for number, sequence in enumerate(_sequences(file)):
-            try:
-                person = _person(str(sequence["anonymous_id"]))
-                steps = list(sequence["sequence"])
-                grade = float(sequence["grade"])
-            except (KeyError, TypeError, ValueError) as error:
-                raise BadInput(f"{file}: data[{number}]: {_reason(error)}") from None
-            key = (sequence.get("sequence_id"), person, sequence.get("time_begin"))
-            if key in seen:
-                raise BadInput(f"{file}: data[{number}]: the same sequence is in {seen[key]} already; remove one")
-            seen[key] = file
-            if grade < 100:
-                failed.add(person)
-            for position, step in enumerate(steps):
-                where = f"{file}: data[{number}].sequence[{position}]"
-                try:
-                    found = _timestep(step)
-                    if 0 <= float(step.get("grade_objective", -1)) < 100:
-                        failed.add(person)
-                except (KeyError, TypeError, ValueError, AttributeError) as error:
-                    raise BadInput(f"{where}: {_reason(error)}") from None
-                if found is not None:
-                    rows.append((*found, person))
-                    places.append((file, number, position))
-    if not rows:
-        raise BadInput(f"{folder}: its sequences hold no trial of the kinds {', '.join(KINDS)}")
-
-    def locate(row: int) -> str:
-        file, number, position = places[row]
-        return f"{file}: data[{number}].sequence[{position}]"
-
-    references = np.full((len(rows), max(len(row[1]) for row in rows)), -1)
-    for i, (_, shown, _, _) in enumerate(rows):
-        references[i, : len(shown)] = shown
-    query, selected, judge = (np.array([row[i] for row in rows], dtype=np.int64) for i in (0, 2, 3))
-    return Rankings(query, references, selected, judge, np.array(sorted(failed), dtype=np.int64), locate)
-
-
-def _sequences(file: Path) -> list[dict[str, Any]]:
-    try:
-        data = json.loads(file.read_bytes())["data"]
-        if not isinstance(data, list) or not all(isinstance(one, dict) for one in data):
-            raise ValueError("its `data` is not a list of sequences")
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise BadInput(f"{file}: cannot be read as psiz sequences: {_reason(error)}") from None
-    return data
-
-
-def _timestep(step: dict[str, Any]) -> tuple[int, list[int], int] | None:
-    """Query, references (selected ones first, in order) and number selected; None for what is no answered trial."""
-    about, _, kind = str(step["kind"]).partition(":")
-    if about != "rank":
-        return None
-    if kind not in KINDS:
-        raise ValueError(f"kind: {step['kind']!r} is not known; known: {', '.join(f'rank:{k}' for k in KINDS)}")
-    said = {str(one["kind"]): one.get("detail") for one in step["interactions"]}
-    # Where the selected ones stand among the references differs from file to file: only the ranks tell.
-    ranks = sorted((int(k.rpartition("_")[2]), _stimulus(v)) for k, v in said.items() if k.startswith("behavior:rank_"))
-    if not ranks:
-        return None  # shown, never answered
-    shown = [_stimulus(value) for key, value in said.items() if key.startswith("content:reference_")]
-    chosen = [stimulus for _, stimulus in ranks]
-    wanted, select = KINDS[kind]
-    if len(shown) != wanted or len(set(shown)) != wanted:
-        raise ValueError(f"a trial {kind} shows {wanted} different references, and this one {len(set(shown))}")
-    if [rank for rank, _ in ranks] != list(range(select)) or len(set(chosen)) != select:
-        raise ValueError(f"a trial {kind} has the ranks 0 to {select - 1}, each another reference")
-    if not set(chosen) <= set(shown):
-        raise ValueError("a selected reference is not among those that were shown")
-    return _stimulus(said["content:query"]), chosen + sorted(set(shown) - set(chosen)), select
-
-
-def _stimulus(asset: Any) -> int:
-    """Number from 0 of an asset id: two characters of domain, three of set, then the number from 1 in base 36."""
-    text = str(asset)
-    if len(text) < 6 or not text.isalnum():
-        raise ValueError(f"{asset!r} is not an asset id such as PZ001000003E")
-    number = int(text[5:], 36)
-    if not 1 <= number < 1 << 31:
-        raise ValueError(f"{asset!r} is no asset id: its number is {number}, and numbers start at 1")
-    return number - 1
-
-
-def read_stimuli(file: Path) -> list[str]:
-    """Names of a release's stimuli, in the order of their numbers: `local_id|filepath|...`.
-
-    Raises:
-        BadInput: naming the line that is wrong.
-    """
-    try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeError) as error:
-        raise BadInput(f"{file}: {_reason(error)}") from None
-    header = lines[0].split("|") if lines else []
-    if header[:2] != ["local_id", "filepath"]:
-        raise BadInput(f"{file}, line 1: expected the columns local_id|filepath|..., found {'|'.join(header)!r}")
-    names: dict[int, str] = {}
-    for number, line in enumerate(lines[1:], 2):
-        if not line.strip():
-            continue
-        fields = line.split("|")
-        try:
-            stimulus = int(fields[0], 36)
-            if len(fields) != len(header) or not fields[0].isalnum() or stimulus < 1:
-                raise ValueError
-        except ValueError:
-            raise BadInput(
-                f"{file}, line {number}: {line!r} is not a stimulus: {'|'.join(header)}, numbers in base 36 from 1"
-            ) from None
-        if stimulus in names:
-            raise BadInput(f"{file}, line {number}: stimulus {fields[0]} is there twice")
-        names[stimulus] = _plain_name(fields[1], f"{file}, line {number}")
-    return _in_order(names, 1, file)
-
-
-# --- HDF5 (psiz 0.4 to 0.8) ---
-
-
-def read_catalog(file: Path) -> tuple[list[str], int]:
-    """Names of the stimuli in the order of their ids, and whether these start at 0 or at 1.
-
-    Raises:
-        BadInput: what is wrong with the file.
-    """
-    ids, paths = _datasets(file, ("stimulus_id", "stimulus_filepath"), ())
-    if ids.ndim != 1 or paths.shape != ids.shape or ids.dtype.kind not in "iu" or len(ids) == 0:
-        raise BadInput(f"{file}: stimulus_id {ids.shape} and stimulus_filepath {paths.shape} are not one list of files")
-    names: dict[int, str] = {}
-    for number, path in zip(ids.tolist(), paths.tolist(), strict=True):
-        if number in names:
-            raise BadInput(f"{file}: stimulus_id {number} is there twice")
-        text = path.decode("utf-8", "replace") if isinstance(path, bytes) else str(path)
-        names[number] = _plain_name(text, f"{file}: stimulus {number}")
-    base = int(ids.min())
-    if base not in (0, 1):
-        raise BadInput(f"{file}: its stimulus ids start at {base}; they start at 0 (psiz 0.4) or 1 (psiz 0.6)")
-    return _in_order(names, base, file), base
-
-
-def read_observations(file: Path, base: int | None = None) -> Rankings:
-    """Trials of an HDF5 file of either generation: ids from 0 padded with -1, or from 1 padded with 0.
-
-    Args:
-        base: where the catalogue's ids start, if known; the trials have to agree with it.
-
-    Raises:
-        BadInput: naming the row that is wrong.
-    """
-    optional = ("agent_id", "mask_zero")
-    stimuli, selected, agent, mask = _datasets(file, ("stimulus_set", "n_select"), optional)
-    if stimuli.ndim != 2 or stimuli.dtype.kind not in "iu" or stimuli.shape[1] < 3 or len(stimuli) == 0:
-        raise BadInput(f"{file}: stimulus_set: a table of whole numbers [trials, 1 + references], not {stimuli.shape}")
-    count = len(stimuli)
-    for name, column in (("n_select", selected), ("agent_id", agent)):
-        if column is not None and (column.shape != (count,) or column.dtype.kind not in "iu"):
-            raise BadInput(
-                f"{file}: {name}: {column.shape} of {column.dtype} is not one whole number for each of {count} trials"
-            )
-    ids = stimuli.astype(np.int64)
-    zeros = ids == 0
-    # A stimulus is shown once, or twice in a catch trial: more zeros than that at a row's end are padding.
-    from_one = bool(mask) if mask is not None and bool(mask) else bool((zeros[:, -3:].all(axis=1)).any())
-    for row in np.flatnonzero((ids < (0 if from_one else -1)).any(axis=1)):
-        low = "ids from 1 padded with 0" if from_one else "ids from 0 padded with -1"
-        raise BadInput(f"{file}: row {row} of stimulus_set holds {ids[row].min()}, but the file has {low}: mixed bases")
-    padded = (zeros if from_one else ids == -1).any()
-    if base is not None and from_one != (base == 1) and (padded or from_one or zeros.any()):
-        raise BadInput(
-            f"{file}: its ids start at {int(from_one)}, those of the catalogue at {base}: the two are not of the same "
-            "generation of psiz (0.4 and 0.6); fetch both from one"
-        )
-    ids -= int(from_one or base == 1)
-    there = ids >= 0
-    locate = _Row(file)
-    for row in np.flatnonzero(~there[:, 0] | (there[:, 1:] & ~there[:, :-1]).any(axis=1)):
-        raise BadInput(f"{locate(int(row))} of stimulus_set: {stimuli[row].tolist()}: padding stands before a stimulus")
-    references, shown = ids[:, 1:], there[:, 1:].sum(axis=1)
-    for row in np.flatnonzero((selected < 1) | (selected >= shown)):
-        raise BadInput(f"{locate(int(row))}: n_select: {selected[row]} of {shown[row]} references cannot be selected")
-    ordered = np.sort(references, axis=1)
-    for row in np.flatnonzero(((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any(axis=1)):
-        raise BadInput(f"{locate(int(row))} of stimulus_set: {stimuli[row].tolist()}: a reference is there twice")
-    # The selected ones stay first, in order of choice; the others come in any order and are sorted here.
-    rest = np.arange(references.shape[1]) >= np.asarray(selected)[:, None]
-    keys = np.where(rest, np.where(references < 0, 1 << 40, references), np.arange(references.shape[1]) - (1 << 20))
-    references = np.take_along_axis(references, np.argsort(keys, axis=1, kind="stable"), axis=1)
-    judge = np.full(count, -1, dtype=np.int64)
-    if agent is not None:
-        people, who = np.unique(agent, return_inverse=True)
-        judge = np.array([_person(f"{file.parent.name}/{one}") for one in people], dtype=np.int64)[who]
-    return Rankings(ids[:, 0], references, selected.astype(np.int64), judge, locate=locate)
-
-
-@dataclass(frozen=True)
-class _Row:
-    file: Path
-
-    def __call__(self, row: int) -> str:
-        return f"{self.file}: row {row}"
-
-
-def _datasets(file: Path, required: Iterable[str], optional: Iterable[str]) -> list[Any]:
-    """Root datasets of an HDF5 file; None for an optional one that is not there."""
-    import h5py
-
-    found: list[Any] = []
-    try:
-        with h5py.File(file, "r") as given:
-            for name in required:
-                if name not in given:
-                    raise BadInput(f"{file}: dataset {name!r} is missing; found {', '.join(given)}")
-            found = [given[name][()] if name in given else None for name in (*required, *optional)]
-    except BadInput:
-        raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
-        raise BadInput(f"{file}: cannot be read as HDF5: {_reason(error)}") from None
-    return found
-
-
-# --- both ---
-
-
-def _plain_name(path: str, where: str) -> str:
-    """A path of a catalogue without the prefix that differs from release to release."""
-    name = path.replace("\\", "/").lstrip("/")
-    for prefix in ("birds_16/", "Bird/", "ilsvrc_2012_val/"):
-        name = name.removeprefix(prefix)
-    if not name or any(part in ("", ".", "..") for part in name.split("/")) or "\0" in name:
-        raise BadInput(f"{where}: {path!r} is not a path inside a folder of images")
-    return name
-
-
-def _in_order(names: dict[int, str], base: int, file: Path) -> list[str]:
-    for number in range(base, base + len(names)):
-        if number not in names:
-            raise BadInput(f"{file}: stimulus {number} is missing; the ids go from {base} to {max(names)} with a gap")
-    twice = [name for name, often in Counter(names.values()).items() if often > 1]
-    if twice:
-        raise BadInput(f"{file}: {twice[0]} is the file of two stimuli")
-    return [names[number] for number in range(base, base + len(names))]
-
-
 def _find_images(folder: Path, names: tuple[str, ...]) -> tuple[Path, ...]:
     """The image files by name, in `images/` or beside it, whichever folders stand above; also all in one folder.
 
@@ -540,13 +254,3 @@ def images_in(place: Path, names: Sequence[str]) -> dict[str, Path]:
             if by_class or whole not in found:
                 found[whole] = above / name
     return found
-
-
-def _person(name: str) -> int:
-    return text_key(name) >> 1  # fits a signed number
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, KeyError):
-        return f"{error.args[0]!r} is missing"
-    return str(error).strip().replace("\n", " ") or type(error).__name__
