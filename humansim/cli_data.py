@@ -98,6 +98,7 @@ def _fetch(given: argparse.Namespace) -> int:
 def _fetch_part(data: Path, name: str, part: str, mirror: str | None) -> Path:
     """The folder of a part of a release, fetched and unpacked if it is not there. Who else wants it waits."""
     from humansim import show
+    from humansim.errors import BadInput
     from humansim.root import locked
     from humansim.sources import archive, download, releases
 
@@ -111,9 +112,11 @@ def _fetch_part(data: Path, name: str, part: str, mirror: str | None) -> Path:
                 with show.transfer(f"unpacking {file.name}") as progress:
                     try:
                         archive.unpack(file, place, strip=published.strip, progress=progress)
-                    except archive.DamagedError:
-                        if published.download.sha256 is None:  # else it is what was published, and would come again
+                    except BadInput as error:
+                        if published.download.sha256 is None:  # nothing says that it was the right one
                             download.forget(file)
+                            if isinstance(error, archive.DamagedError):
+                                file.unlink()
                         raise
     file.unlink(missing_ok=True)  # what it was is on record beside it
     return releases.find(data, name, part) or place

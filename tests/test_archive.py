@@ -86,7 +86,7 @@ def test_bombs_doubles_and_strangers_are_refused(tmp_path: Path, name: str) -> N
         unpack(tar(tmp_path / "b.tar.gz", [("x", b"1"), ("x", b"2")]), tmp_path / "out")
     with pytest.raises(BadInput, match="both a file and a folder"):
         unpack(make(tmp_path / name, [("x", b"1"), ("x/y", b"2")]), tmp_path / "out")
-    with pytest.raises(BadInput, match="not in val"):
+    with pytest.raises(BadInput, match="not in a folder val"):
         unpack(make(tmp_path / name, [("train/x", b"1")]), tmp_path / "out", strip="val")
     with pytest.raises(BadInput, match="holds no files"):
         unpack(make(tmp_path / name, []), tmp_path / "out")

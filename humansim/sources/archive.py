@@ -16,6 +16,7 @@ from humansim.root import made_whole
 CHUNK = 1 << 20  # bytes read at a time
 RATIO = 200  # times its size that an archive may unpack to; JSON of trials packs 20-fold
 DAMAGE = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError)
+DEEPEST = 3  # folders deep, at most, that the one is looked for whose contents are wanted
 JUNK = {"__MACOSX", ".DS_Store"}
 
 
@@ -36,7 +37,8 @@ def unpack(
 
     Args:
         most_bytes, most_files: what it may unpack to at most.
-        strip: a folder of the archive whose contents are wanted; members outside of it are refused.
+        strip: name of the archive's folder whose contents are wanted, at the top or up to two folders deeper; files
+            outside of it are refused.
 
     Raises:
         BadInput: the archive is damaged, or holds what could do harm: names outside the folder, links, a bomb.
@@ -45,11 +47,22 @@ def unpack(
         if aside is None:
             return folder
         total = files = 0
+        above: tuple[str, ...] | None = None if strip else ()  # the folder whose contents are wanted, once it is seen
         seen: set[str] = set()
         try:
             for name, is_file, stream in _members(archive):
-                path = _inside(archive, name, strip)
-                if path is None:
+                parts = _parts(archive, name)
+                if above is None and strip in parts[:DEEPEST]:
+                    above = parts[: parts.index(strip) + 1]
+                if above is None or parts[: len(above)] != above:
+                    if is_file and parts:
+                        raise BadInput(
+                            f"{archive}: {name!r} is not in a folder {strip}; it is another archive than was expected: "
+                            f"delete it and fetch it again, or unpack it by hand so that {folder} holds its sets"
+                        )
+                    continue
+                path = PurePosixPath(*parts[len(above) :])
+                if not path.parts:
                     continue
                 if str(path).casefold() in seen:
                     raise BadInput(f"{archive}: {name!r} is there twice")
@@ -119,8 +132,8 @@ def _unzipped(archive: Path) -> Iterator[IO[bytes]]:
             yield given  # type: ignore[misc]
 
 
-def _inside(archive: Path, name: str, strip: str) -> PurePosixPath | None:
-    """Where a member belongs in the folder; None for what is left away.
+def _parts(archive: Path, name: str) -> tuple[str, ...]:
+    """A member's path inside the archive; empty for what is left away.
 
     Raises:
         BadInput: outside.
@@ -128,11 +141,4 @@ def _inside(archive: Path, name: str, strip: str) -> PurePosixPath | None:
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name or ":" in name.partition("/")[0]:
         raise BadInput(f"{archive}: {name!r} is not a path inside the archive's folder; nothing is unpacked")
-    if JUNK & set(path.parts) or path.name.startswith("._"):
-        return None
-    parts, away = path.parts, PurePosixPath(strip).parts
-    if parts == away[: len(parts)]:
-        return None  # the folder that is left away, or one above it
-    if parts[: len(away)] != away:
-        raise BadInput(f"{archive}: {name!r} is not in {strip}; it is another archive than was expected")
-    return PurePosixPath(*parts[len(away) :])
+    return () if JUNK & set(path.parts) or path.name.startswith("._") else path.parts

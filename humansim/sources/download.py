@@ -114,8 +114,7 @@ def fetch(
 
 
 def forget(file: Path) -> None:
-    """Makes the next fetch the first again, without the file and the sum that it was recorded with."""
-    file.unlink(missing_ok=True)
+    """Forgets the sum of a fetched file: the next fetch is the first again."""
     _record(file).unlink(missing_ok=True)
 
 
