@@ -21,7 +21,7 @@ import numpy as np
 
 from humansim.root import Root
 from humansim.sources import bapps, psiz
-from humansim.sources.simulated import write_hsj
+from humansim.sources.simulated_psiz import write_hsj
 
 
 def write_votes(folder: Path, triplets: int) -> None:

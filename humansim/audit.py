@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from humansim.fit_sets import FitSet
 from humansim.images import Store
 from humansim.judgements import Ints, Judgements, Triplets
-from humansim.splits import FitSet, Split
+from humansim.splits import Split
 
 BITS = 10  # of 64 in which the hashes of near duplicates may differ
 APART = 0.06  # root mean square difference, of 1, that two near duplicates may have at THUMB x THUMB pixels

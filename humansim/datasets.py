@@ -9,10 +9,11 @@ import pandas as pd
 
 from humansim.audit import shared
 from humansim.errors import BadInput
+from humansim.fit_sets import FitSet, Kind, choose_fit
 from humansim.images import Store
 from humansim.judgements import Judgements
 from humansim.root import written_whole
-from humansim.splits import FitSet, Kind, Split, choose_fit, split
+from humansim.splits import Split, split
 
 KINDS: tuple[Kind, ...] = ("triplet", "quadruplet", "singleton")
 FIT_SIZE = 1000

@@ -7,11 +7,12 @@ import numpy as np
 
 from humansim import sources
 from humansim.backbones import backbone
+from humansim.fit_sets import FitSet, choose_fit, members
 from humansim.images import Store, open_store
 from humansim.judgements import Ints, Judgements
 from humansim.root import Root
 from humansim.spec import Trial
-from humansim.splits import FitSet, Split, choose_fit, members, split
+from humansim.splits import Split, split
 
 Progress = Callable[[int, int], None]
 

@@ -14,6 +14,7 @@ import humansim
 from humansim import results
 from humansim.backbones import backbone
 from humansim.errors import BadInput
+from humansim.fit_sets import members
 from humansim.optimizers import optimizer
 from humansim.paradigms import paradigm
 from humansim.registry import Registry
@@ -21,7 +22,6 @@ from humansim.results import State
 from humansim.root import Root, written_whole
 from humansim.sources import source
 from humansim.spec import Cell, Sweep, Trial, Variant, explain, near
-from humansim.splits import members
 
 REGISTRIES: dict[str, Registry] = {
     "source": source,

@@ -7,16 +7,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import skimage
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from made_up import any_judgements, judgements, split_or_reject, store_of, unordered
 from PIL import Image
 
 from humansim import audit
 from humansim.datasets import audit_sets, split_of, write_sets
+from humansim.fit_sets import FitSet
 from humansim.images import open_store
 from humansim.judgements import Judgements, Triplets
 from humansim.root import Root
 from humansim.sources import read
 from humansim.spec import Variant
-from humansim.splits import FitSet
+from humansim.splits import Split
 
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "grass", "gravel", "brick")
 
@@ -69,6 +73,37 @@ def test_different_photographs_are_no_near_duplicates(root: Root, planted: Judge
     store = open_store(root, planted, 64)
     pairs = audit.near_duplicates(store, np.arange(9), np.arange(9))
     assert {tuple(sorted(pair)) for pair in pairs.tolist() if pair[0] != pair[1]} == {(0, 6), (1, 7)}
+
+
+@settings(deadline=None, max_examples=60)
+@given(any_judgements(), st.integers(0, 3))
+def test_the_leakage_stamp_counts_naively(given: Judgements, seed: int) -> None:
+    split = split_or_reject(given, seed)
+    triplets, fit = given.triplets, split.parts["fit"][::2]
+    found = audit.stamp(given, split, FitSet(triplets.images[fit], fit), store_of(given), "heldout")
+    assert (found["split"], found["left_out"], found["contaminated"]) == (split.by, split.left_out, False)
+
+    def both(part: str, things: list[list]) -> int:
+        return len({t for row in fit for t in things[row]} & {t for row in split.parts[part] for t in things[row]})
+
+    for part in ("validation", "test"):
+        assert found[part] == {
+            "images": both(part, triplets.images.tolist()),
+            "near_duplicates": 0,
+            "triplets": both(part, [[one] for one in unordered(triplets)]),
+            "trials": both(part, [[t] if t >= 0 else [] for t in triplets.trial.tolist()]),
+            "judges": both(part, [[j] if j >= 0 else [] for j in triplets.judge.tolist()]),
+        }
+
+
+def test_a_planted_leak_is_found_even_mirrored() -> None:
+    images = np.array([[0, 1, 2], [3, 4, 5], [0, 2, 1], [0, 1, 6], [1, 0, 2]])
+    given = judgements(images, trial=np.array([7, 8, 7, -1, 9]), judge=np.array([1, 2, 2, -1, 2]))
+    split = Split({"fit": np.array([0, 1]), "validation": np.array([2]), "test": np.array([3, 4])}, "trial", 0)
+    fit = FitSet(given.triplets.images[:2], np.array([0, 1]))
+    found = audit.stamp(given, split, fit, store_of(given), "heldout")
+    assert found["validation"] == {"images": 3, "near_duplicates": 0, "triplets": 1, "trials": 1, "judges": 1}
+    assert found["test"] == {"images": 3, "near_duplicates": 0, "triplets": 0, "trials": 0, "judges": 1}
 
 
 def test_the_sets_of_the_study_share_what_their_protocol_says(root: Root) -> None:

@@ -9,7 +9,8 @@ import pytest
 from humansim.cli import main
 from humansim.judgements import Count, joined
 from humansim.sources import bapps, psiz, read, releases
-from humansim.sources.simulated import write_bapps, write_birds16
+from humansim.sources.simulated_bapps import write_bapps
+from humansim.sources.simulated_psiz import write_birds16
 from humansim.spec import Variant
 
 PER_SET = 40

@@ -11,7 +11,8 @@ from serving import Request, begin, head, serving
 
 from humansim.cli import main
 from humansim.sources import bapps, releases
-from humansim.sources.simulated import write_bapps, write_birds16
+from humansim.sources.simulated_bapps import write_bapps
+from humansim.sources.simulated_psiz import write_birds16
 
 
 @pytest.fixture(scope="module")

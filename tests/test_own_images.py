@@ -10,7 +10,7 @@ import pytest
 
 from humansim.cli import main
 from humansim.sources import releases
-from humansim.sources.simulated import write_birds16, write_hsj
+from humansim.sources.simulated_psiz import write_birds16, write_hsj
 
 
 @pytest.fixture(scope="module", params=["by class", "flat"])

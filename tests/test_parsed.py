@@ -13,7 +13,8 @@ from humansim.judgements import Judgements, Triplets
 from humansim.root import Root
 from humansim.sources import bapps, psiz, psiz_hdf5, psiz_json
 from humansim.sources.parsed import parsed
-from humansim.sources.simulated import write_bapps, write_birds16
+from humansim.sources.simulated_bapps import write_bapps
+from humansim.sources.simulated_psiz import write_birds16
 
 
 @pytest.fixture

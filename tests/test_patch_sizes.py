@@ -15,7 +15,8 @@ from humansim.judgements import joined
 from humansim.material import prepare
 from humansim.root import Root
 from humansim.sources import bapps, psiz
-from humansim.sources.simulated import write_bapps, write_hsj
+from humansim.sources.simulated_bapps import write_bapps
+from humansim.sources.simulated_psiz import write_hsj
 from humansim.spec import Trial, Variant
 
 

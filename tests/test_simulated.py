@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from humansim.errors import BadInput
-from humansim.sources.simulated import BIRDS, SYNSETS, TRAIN, VAL, Form, write_bapps, write_birds16, write_hsj
+from humansim.sources.simulated_bapps import TRAIN, VAL, write_bapps
+from humansim.sources.simulated_psiz import BIRDS, SYNSETS, Form, write_birds16, write_hsj
 
 FORMS = get_args(Form)
 STUDIES = {"birds16": write_birds16, "hsj": write_hsj}

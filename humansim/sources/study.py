@@ -41,7 +41,8 @@ def simulated(
     """
     if not (40 <= per_set <= 120 and 600 <= trials <= 5000 and seed >= 0):
         raise BadInput("source simulated: per_set goes from 40 to 120, trials from 600 to 5000, seed from 0")
-    from humansim.sources.simulated import write_bapps, write_birds16, write_hsj
+    from humansim.sources.simulated_bapps import write_bapps
+    from humansim.sources.simulated_psiz import write_birds16, write_hsj
 
     folder = root.path / "sample" / f"releases-{digest([MADE_BY, per_set, trials, seed], 8)}"
     with made_whole(folder) as aside:
