@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from humansim.root import Root
+from humansim.sources.simulated_bapps import write_bapps
+from humansim.sources.simulated_psiz import write_birds16
 
 
 @pytest.fixture
@@ -19,4 +21,13 @@ def shared_data() -> Path:
     folder = Path(os.environ.get("HUMANSIM_SHARED_DATA") or Path(__file__).parents[2] / "shared" / "data")
     if not folder.is_dir():
         pytest.skip(f"the real data is not there: {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Simulated releases as fetched, just large enough to prepare; to be read, not to be changed."""
+    folder = tmp_path_factory.mktemp("raw")
+    write_bapps(folder / "bapps", per_set=40, train=4)
+    write_birds16(folder / "birds16", trials=600)
     return folder

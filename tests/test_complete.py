@@ -8,20 +8,9 @@ import pytest
 
 from humansim.cli import main
 from humansim.judgements import Count, joined
-from humansim.sources import bapps, psiz, read, releases
-from humansim.sources.simulated_bapps import write_bapps
-from humansim.sources.simulated_psiz import write_birds16
-from humansim.spec import Variant
+from humansim.sources import bapps, psiz, releases
 
-PER_SET = 40
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    write_bapps(folder / "bapps", per_set=PER_SET, train=4)
-    write_birds16(folder / "birds16", trials=300)
-    return folder
+PER_SET = 40  # of the simulated releases
 
 
 def command(name: str, *arguments: str, data: Path, root: Path) -> list[str]:
@@ -44,9 +33,9 @@ def test_a_count_says_what_is_there_of_what_is_published(count: Count, text: str
     assert count.complete == complete
 
 
-def test_every_release_is_counted_and_a_join_keeps_the_counts(data: Path) -> None:
-    val, train = bapps.read(data / "bapps"), bapps.read(data / "bapps", "train")
-    birds = psiz.read(data / "birds16", psiz.BIRDS16)
+def test_every_release_is_counted_and_a_join_keeps_the_counts(raw: Path) -> None:
+    val, train = bapps.read(raw / "bapps"), bapps.read(raw / "bapps", "train")
+    birds = psiz.read(raw / "birds16", psiz.BIRDS16)
     assert [(one.of, one.found, one.published) for one in val.counts] == [
         (f"bapps/{name}", PER_SET, bapps.PUBLISHED[name]) for name in bapps.VAL
     ]
@@ -54,18 +43,18 @@ def test_every_release_is_counted_and_a_join_keeps_the_counts(data: Path) -> Non
         (f"bapps/{name}", 4, True) for name in bapps.TRAIN
     ]
     assert [(one.what, one.found, one.published) for one in birds.counts] == [
-        ("trials", 300, 16_292),
+        ("trials", 600, 16_292),
         ("images", 208, 208),
     ]
     assert joined("both", [val, birds]).counts == val.counts + birds.counts
-    assert releases.counts(data, "bapps", "val") == val.counts
-    assert releases.counts(data, "bapps", "train") == train.counts
-    assert releases.counts(data, "birds16", "images") == birds.counts[1:]
+    assert releases.counts(raw, "bapps", "val") == val.counts
+    assert releases.counts(raw, "bapps", "train") == train.counts
+    assert releases.counts(raw, "birds16", "images") == birds.counts[1:]
 
 
-def test_prepare_and_verify_say_what_is_missing(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_prepare_and_verify_say_what_is_missing(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("prepare", "verify"):
-        arguments = command(name, "bapps", "--size", "5", "--resolution", "16", data=data, root=tmp_path)
+        arguments = command(name, "bapps", "--size", "5", "--resolution", "16", data=raw, root=tmp_path)
         assert main(arguments) == 0
         said = capsys.readouterr().out
         for one in bapps.VAL:
@@ -78,22 +67,24 @@ def test_prepare_and_verify_say_what_is_missing(data: Path, tmp_path: Path, caps
 
 
 def test_prepare_says_that_all_is_there(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bapps, "PUBLISHED", dict.fromkeys(bapps.VAL, PER_SET))
-    assert main(command("prepare", "bapps", "--size", "5", "--resolution", "16", data=data, root=tmp_path)) == 0
+    assert main(command("prepare", "bapps", "--size", "5", "--resolution", "16", data=raw, root=tmp_path)) == 0
     said = capsys.readouterr().out.splitlines()
     assert "bapps is complete: as many triplets as are published" in said
     assert not any("of 40 published" in line for line in said)
-    assert main(command("list", "--json", data=data, root=tmp_path)) == 0
+    assert main(command("list", "--json", data=raw, root=tmp_path)) == 0
     assert "yes" in {row["complete"] for row in json.loads(capsys.readouterr().out) if row["release"] == "bapps"}
 
 
 def test_list_says_what_is_missing_and_reads_no_trial(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr(psiz, "read_sequences")
-    some = shutil.copytree(data, tmp_path / "some")
+    some = tmp_path / "some"
+    shutil.copytree(raw / "birds16", some / "birds16")
+    (some / "bapps").symlink_to(raw / "bapps")
     next((some / "birds16" / "images").rglob("*.jpg")).unlink()
     assert main(command("list", "--json", data=some, root=tmp_path)) == 0
     said = {(row["release"], row["part"]): row["complete"] for row in json.loads(capsys.readouterr().out)}
@@ -109,13 +100,10 @@ def test_list_says_what_is_missing_and_reads_no_trial(
 
 
 def test_list_shows_a_damaged_release_and_goes_on(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    some = shutil.copytree(data, tmp_path / "some")
+    some = tmp_path / "some"
+    shutil.copytree(raw / "birds16", some / "birds16")
     (some / "birds16" / "birds16_rank2019" / "stimuli.txt").write_text("?")
     assert main(command("list", "--json", data=some, root=tmp_path)) == 0
     assert "birds16: 0 of 208 published images" in capsys.readouterr().out
-
-
-def test_simulated_releases_are_not_held_to_what_is_published(root) -> None:
-    assert read(Variant("simulated", per_set=40, trials=600), root).counts == ()

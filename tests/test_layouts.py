@@ -10,17 +10,7 @@ import pytest
 from serving import Request, begin, head, serving
 
 from humansim.cli import main
-from humansim.sources import bapps, releases
-from humansim.sources.simulated_bapps import write_bapps
-from humansim.sources.simulated_psiz import write_birds16
-
-
-@pytest.fixture(scope="module")
-def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("raw")
-    write_bapps(folder / "bapps", per_set=40, train=4)
-    write_birds16(folder / "birds16", trials=600)
-    return folder
+from humansim.sources import bapps, psiz, releases
 
 
 @pytest.fixture
@@ -59,16 +49,25 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
-@pytest.mark.parametrize("inside", ["val", "./val", "2afc/val", "dataset/2afc/val"])
-def test_bapps_is_unpacked_to_what_is_read(raw: Path, mirror: tuple[Path, str], tmp_path: Path, inside: str) -> None:
+def test_bapps_is_unpacked_to_what_is_read(raw: Path, mirror: tuple[Path, str], tmp_path: Path) -> None:
     folder, url = mirror
-    tarred(folder / "twoafc_val.tar.gz", raw / "bapps" / "2afc" / "val", inside)
+    tarred(folder / "twoafc_val.tar.gz", raw / "bapps" / "2afc" / "val", "val")
     where = ["--root", str(tmp_path / "root")]
     assert main(["data", "fetch", "bapps", "--mirror", url, *where]) == 0
     place = tmp_path / "root" / "data" / "bapps" / "2afc" / "val"
     assert contents(place) == contents(raw / "bapps" / "2afc" / "val")
-    if inside == "val":  # as it is documented
-        assert main(["data", "prepare", "bapps", "--size", "20", "--resolution", "16", *where]) == 0
+    assert main(["data", "prepare", "bapps", "--size", "20", "--resolution", "16", *where]) == 0
+
+
+@pytest.mark.parametrize("inside", ["./val", "2afc/val", "dataset/2afc/val"])
+def test_a_folder_more_above_bapps_is_left_away(
+    raw: Path, mirror: tuple[Path, str], tmp_path: Path, inside: str
+) -> None:
+    folder, url = mirror
+    cnn = raw / "bapps" / "2afc" / "val" / "cnn"
+    tarred(folder / "twoafc_val.tar.gz", cnn, f"{inside}/cnn")
+    assert main(["data", "fetch", "bapps", "--mirror", url, "--root", str(tmp_path)]) == 0
+    assert contents(tmp_path / "data" / "bapps" / "2afc" / "val" / "cnn") == contents(cnn)
 
 
 def test_the_training_part_is_unpacked_beside_it(raw: Path, mirror: tuple[Path, str], tmp_path: Path) -> None:
@@ -78,19 +77,20 @@ def test_the_training_part_is_unpacked_beside_it(raw: Path, mirror: tuple[Path, 
     assert len(bapps.read(tmp_path / "data" / "bapps", "train").triplets) == 12
 
 
-@pytest.mark.parametrize("inside", ["", "train", "test/of/a/val"])
+@pytest.mark.parametrize("inside", ["", "train/", "test/of/a/val/"])
 def test_another_archive_is_refused_and_the_right_one_is_taken_after_it(
     raw: Path, mirror: tuple[Path, str], tmp_path: Path, capsys: pytest.CaptureFixture[str], inside: str
 ) -> None:
     folder, url = mirror
     command = ["data", "fetch", "bapps", "--mirror", url, "--root", str(tmp_path)]
-    tarred(folder / "twoafc_val.tar.gz", raw / "bapps" / "2afc" / "val", inside)
+    cnn = raw / "bapps" / "2afc" / "val" / "cnn"
+    tarred(folder / "twoafc_val.tar.gz", cnn, f"{inside}cnn")
     assert main(command) == 2
     kept = tmp_path / "data" / "bapps" / "archives" / "twoafc_val.tar.gz"
     assert f"{kept}: '" in (error := capsys.readouterr().err)
     assert "is not in a folder val; it is another archive than was expected: delete it" in error
     assert not (tmp_path / "data" / "bapps" / "2afc" / "val").exists()
-    tarred(folder / "twoafc_val.tar.gz", raw / "bapps" / "2afc" / "val", "val")
+    tarred(folder / "twoafc_val.tar.gz", cnn, "val/cnn")
     kept.unlink()
     assert main(command) == 0
 
@@ -112,4 +112,6 @@ def test_birds_are_unpacked_to_what_is_read(
         zipped(folder / "birds16_images.zip", pictures, f"{images}/")
     where = ["--root", str(tmp_path / "root")]
     assert main(["data", "fetch", "birds16", "--mirror", url, *where]) == 0
-    assert main(["data", "prepare", "birds16", "--size", "20", "--resolution", "16", *where]) == 0
+    if inside == "":  # as it is documented
+        assert main(["data", "prepare", "birds16", "--size", "20", "--resolution", "16", *where]) == 0
+    assert len(psiz.read(tmp_path / "root" / "data" / "birds16", psiz.BIRDS16).images) == 208
