@@ -249,7 +249,10 @@ def _prepare(given: argparse.Namespace) -> int:
 
 def _verify(given: argparse.Namespace) -> int:
     from humansim import images, show
+    from humansim.root import Root
+    from humansim.sources import parsed
 
+    parsed.forget(Root.at(given.root, given.data))
     root, judgements, store = _open(given)
     images.verify(root, given.resolution)
     found = {"source": judgements.name, "judgements": len(judgements.triplets), "images": len(store)}

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from humansim.cli import main
 from humansim.errors import BadInput
 from humansim.judgements import Judgements, Triplets
 from humansim.root import Root
@@ -180,3 +181,17 @@ def test_a_stimulus_out_of_range_is_named_by_file_and_trial_from_the_cache_too(r
     for _ in range(2):
         with pytest.raises(BadInput, match=where):
             psiz.birds16(root)
+
+
+def test_verify_reads_the_files_themselves(root: Root, capsys: pytest.CaptureFixture[str]) -> None:
+    write_bapps(root.data / "bapps", per_set=40)
+    where = ["bapps", "--root", str(root.path), "--data", str(root.data), "--resolution", "16"]
+    assert main(["data", "prepare", *where]) == 0
+    vote = root.data / "bapps" / "2afc" / "val" / "cnn" / "judge" / "000007.npy"
+    before, data = vote.stat(), bytearray(vote.read_bytes())
+    data[:6] = b"broken"
+    vote.write_bytes(data)
+    os.utime(vote, ns=(before.st_atime_ns, before.st_mtime_ns))  # a disk that fails leaves no trace
+    assert main(["data", "prepare", *where]) == 0
+    assert main(["data", "verify", *where]) == 2
+    assert "000007.npy" in capsys.readouterr().err

@@ -6,6 +6,7 @@ it, the files are read anew: it can be deleted at any time.
 
 import contextlib
 import hashlib
+import shutil
 import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -63,3 +64,8 @@ def _load(cache: Path, key: str) -> Arrays | None:
     except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile):
         pass  # not there, truncated, or something else
     return None
+
+
+def forget(root: Root) -> None:
+    """Lets every file be read anew."""
+    shutil.rmtree(root.path / "judgements", ignore_errors=True)
