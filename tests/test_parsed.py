@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from humansim.cli import main
 from humansim.errors import BadInput
@@ -97,6 +99,16 @@ def test_a_damaged_cache_is_read_anew(root: Root, files: list[Path], damage: str
     assert reader.times == 2
     assert reader() == [0, 1, 2]
     assert reader.times == 2  # it was written again
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.floats(0, 1, exclude_max=True), st.integers(0, 7))
+def test_a_flipped_bit_changes_no_number(root: Root, files: list[Path], at: float, bit: int) -> None:
+    Reader(root, files)()
+    data = bytearray(cache(root).read_bytes())
+    data[int(at * len(data))] ^= 1 << bit
+    cache(root).write_bytes(data)
+    assert Reader(root, files)() == [0, 1, 2]
 
 
 def test_an_error_of_the_reader_keeps_nothing(root: Root, files: list[Path]) -> None:
@@ -195,3 +207,12 @@ def test_verify_reads_the_files_themselves(root: Root, capsys: pytest.CaptureFix
     assert main(["data", "prepare", *where]) == 0
     assert main(["data", "verify", *where]) == 2
     assert "000007.npy" in capsys.readouterr().err
+
+
+def test_a_vote_that_is_a_broken_link_is_one_clear_error(root: Root) -> None:
+    write_bapps(root.data / "bapps", per_set=40)
+    vote = root.data / "bapps" / "2afc" / "val" / "cnn" / "judge" / "000007.npy"
+    vote.unlink()
+    vote.symlink_to("nowhere.npy")
+    with pytest.raises(BadInput, match=r"000007\.npy: cannot be read as a vote"):
+        bapps.bapps(root)

@@ -7,7 +7,6 @@ it, the files are read anew: it can be deleted at any time.
 import contextlib
 import hashlib
 import shutil
-import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -29,21 +28,21 @@ def parsed(root: Root | None, folder: Path, files: Iterable[Path], read: Callabl
         folder: what the cache is called after; the files lie in it.
         files: all that is read.
         read: gives arrays of numbers and fixed-length texts by name.
-
-    Raises:
-        OSError: a file went away meanwhile.
     """
     if root is None:
         return read()
     name = hashlib.sha256(str(folder.absolute()).encode(errors="surrogateescape")).hexdigest()[:8]
     cache = root.path / "judgements" / f"{folder.name}-{name}.npz"
-    key = _key(folder, files)
+    try:
+        key = _key(folder, files)
+    except OSError:  # a file that cannot be read: the reader says which, and why
+        return read()
     known = _load(cache, key)
     if known is not None:
         return known
     found = read()
     with contextlib.suppress(OSError), written_whole(cache) as temporary, open(temporary, "wb") as file:
-        np.savez(file, key=np.array(key), **found)  # type: ignore[arg-type]
+        np.savez(file, key=np.array(key), sum=np.array(_sum(found)), **found)  # type: ignore[arg-type]
     return found
 
 
@@ -56,14 +55,23 @@ def _key(folder: Path, files: Iterable[Path]) -> str:
     return total.hexdigest()
 
 
+def _sum(arrays: Arrays) -> str:
+    total = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        total.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        total.update(np.ascontiguousarray(array).tobytes())
+    return total.hexdigest()
+
+
 def _load(cache: Path, key: str) -> Arrays | None:
     try:
         with open(cache, "rb") as file, np.load(file, allow_pickle=False) as saved:
-            if str(saved["key"]) == key:
-                return {name: saved[name] for name in saved.files if name != "key"}
-    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile):
-        pass  # not there, truncated, or something else
-    return None
+            if str(saved["key"]) != key:
+                return None
+            found = {name: saved[name] for name in saved.files if name not in ("key", "sum")}
+            return found if str(saved["sum"]) == _sum(found) else None
+    except Exception:  # not there, or damaged: numpy and zipfile raise nearly anything, and the files are there
+        return None
 
 
 def forget(root: Root) -> None:
