@@ -57,6 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 0
+    except OSError as error:  # a disk that is full, a folder that may not be read: nothing of ours is wrong
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"humansim: error: {where}{error.strerror or error}", file=sys.stderr)
+        return 2
 
 
 def _parser() -> argparse.ArgumentParser:

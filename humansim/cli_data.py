@@ -86,6 +86,7 @@ def _fetch(given: argparse.Namespace) -> int:
     if images:
         check_images(folder, images)
         link(folder / "images", images)
+        there.append(str(folder / "images"))
     if given.release == "hsj" and releases.find(root.data, "hsj", "images") is None:
         show.console(stderr=True).print(releases.IMAGENET, soft_wrap=True, markup=False)
     if given.json:
@@ -106,19 +107,21 @@ def _fetch_part(data: Path, name: str, part: str, mirror: str | None) -> Path:
     file = data / name / "archives" / published.download.name
     if releases.find(data, name, part) is None:
         with locked(file.with_name(f"{part}.lock"), wait=True):
+            if place.is_dir() and not any(place.iterdir()):
+                place.rmdir()
             if not place.is_dir():
                 with show.transfer(file.name) as progress:
                     download.fetch(published.download, file.parent, mirror=mirror, progress=progress)
                 with show.transfer(f"unpacking {file.name}") as progress:
                     try:
-                        archive.unpack(file, place, strip=published.strip, progress=progress)
-                    except BadInput as error:
-                        if published.download.sha256 is None:  # nothing says that it was the right one
-                            download.forget(file)
-                            if isinstance(error, archive.DamagedError):
-                                file.unlink()
-                        raise
-    file.unlink(missing_ok=True)  # what it was is on record beside it
+                        archive.unpack(file, place, strip=published.strip, holds=published.holds, progress=progress)
+                    except archive.WrongArchiveError as error:
+                        aside = file.with_name(f"{file.name}.refused")
+                        file.replace(aside)  # the next fetch is the first again
+                        download.forget(file)
+                        raise BadInput(f"{error}. It was put aside as {aside}") from None
+            if download.was_fetched(file):
+                file.unlink(missing_ok=True)  # what it was is on record beside it
     return releases.find(data, name, part) or place
 
 
@@ -249,11 +252,18 @@ def _prepare(given: argparse.Namespace) -> int:
 
 def _verify(given: argparse.Namespace) -> int:
     from humansim import images, show
+    from humansim.errors import BadInput
     from humansim.root import Root
     from humansim.sources import parsed
 
-    parsed.forget(Root.at(given.root, given.data))
+    root = Root.at(given.root, given.data)
+    if not images.prepared(root, given.resolution):
+        again = f"humansim data prepare {given.source} --resolution {given.resolution}"
+        raise BadInput(f"{root.images}: no images were prepared at {given.resolution} pixels; first: {again}")
+    parsed.forget(root)
     root, judgements, store = _open(given)
+    with show.counting("images") as progress:
+        images.verify_files(judgements, store, progress)
     images.verify(root, given.resolution)
     found = {"source": judgements.name, "judgements": len(judgements.triplets), "images": len(store)}
     if given.json:
@@ -275,7 +285,9 @@ def _audit(given: argparse.Namespace) -> int:
         return 0
     show.console().print(show.plain(rows, f"{judgements.name}, protocol {given.protocol}: what is shared"))
     leaks = sum(any(row[name] for name in ("triplets", "trials")) for row in rows)
-    print(f"{leaks} of {len(rows)} pairs of fine-tuning and evaluation set share judgements")
+    images = sum(row["images"] > 0 for row in rows)
+    what = "of fine-tuning and evaluation set share"
+    print(f"{leaks} of {len(rows)} pairs {what} judgements; {images} {what} images, of equal content or the same")
     return 0
 
 
@@ -288,8 +300,12 @@ def _open(given: argparse.Namespace) -> tuple["Root", Any, Any]:
     from humansim.root import Root
     from humansim.sources import source
 
+    if not 8 <= given.resolution <= 4096:
+        raise BadInput(f"--resolution: {given.resolution} pixels; it goes from 8 to 4096")
+    if given.workers is not None and given.workers < 1:
+        raise BadInput(f"--workers: {given.workers} threads; it goes from 1")
     root, variant = sources.named(Root.at(given.root, given.data), given.source)
-    if given.size != "all" and not (given.size.isdigit() and int(given.size) > 0):
+    if given.size != "all" and not (given.size.isascii() and given.size.isdigit() and int(given.size) > 0):
         raise BadInput(f"--size: {given.size!r} is neither a number of triplets nor 'all'")
     size = None if given.size == "all" else int(given.size)
     if "size" in source.entry(variant).arguments:

@@ -12,7 +12,7 @@ from humansim.errors import BadInput
 from humansim.fit_sets import FitSet, Kind, choose_fit
 from humansim.images import Store
 from humansim.judgements import Judgements
-from humansim.root import written_whole
+from humansim.root import replaced_whole
 from humansim.splits import Split, split
 
 KINDS: tuple[Kind, ...] = ("triplet", "quadruplet", "singleton")
@@ -37,8 +37,13 @@ def fit_sets(judgements: Judgements, given: Split, size: int = FIT_SIZE) -> dict
 def write_sets(judgements: Judgements, store: Store, protocol: str, folder: Path) -> list[dict[str, Any]]:
     """Writes every evaluation and fine-tuning set as a parquet table under a folder.
 
+    Earlier tables of the same protocol are replaced, all at once or not at all.
+
     Returns:
         A row for each: set, serves (evaluation or kind of fitting), size, images, of what its content is the SHA-256.
+
+    Raises:
+        BadInput: a set would be empty.
     """
     given = split_of(judgements, store, protocol)
     triplets, names = judgements.triplets, np.array(judgements.images, dtype=object)
@@ -54,10 +59,16 @@ def write_sets(judgements: Judgements, store: Store, protocol: str, folder: Path
         heads = ("image",) if chosen.images.shape[1] == 1 else ("query", "positive", "negative", "dissimilar")
         images = {head: names[chosen.images[:, i]] for i, head in enumerate(heads[: chosen.images.shape[1]])}
         tables["fit", name] = pd.DataFrame(images)
-    rows = []
     for (serves, name), table in tables.items():
-        with written_whole(folder / protocol / serves / f"{name.replace('/', '-')}.parquet") as file:
+        if serves == "evaluation" and table.empty:
+            raise BadInput(f"{judgements.name}: nothing of {name} is left to evaluate on under {protocol!r}")
+    rows = []
+    with replaced_whole(folder / protocol) as aside:
+        for (serves, name), table in tables.items():
+            file = aside / serves / f"{name.replace('/', '-')}.parquet"
+            file.parent.mkdir(exist_ok=True)
             table.to_parquet(file, index=False)
+    for (serves, name), table in tables.items():
         used = np.unique(table.filter(items=IMAGE_COLUMNS).to_numpy(dtype=str))
         text = table.to_csv(index=False, lineterminator="\n")
         rows.append(

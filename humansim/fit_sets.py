@@ -109,10 +109,11 @@ def _with_fourth(judgements: Judgements, rows: Ints, given: Split, seed: int) ->
     fourth[has] = packed[has, pick[has]]
     # Elsewhere: what anyone of the fit part chose, first or second, is no dissimilar image.
     every = triplets[given.parts["fit"]]
-    near, far = np.where(every.choice > 0.5, [every.right, every.left], [every.left, every.right])
-    second = np.isin(every.set, [i for i, name in enumerate(judgements.sets) if name.endswith("8rank2_similar")])
-    liked = set(zip(every.query.tolist(), near.tolist(), strict=True))
-    liked |= set(zip(every.query[second].tolist(), far[second].tolist(), strict=True))
+    chosen = every[~np.isclose(every.choice, 0.5, atol=1e-6)]  # of an even split neither was
+    near, far = np.where(chosen.choice > 0.5, [chosen.right, chosen.left], [chosen.left, chosen.right])
+    second = np.isin(chosen.set, [i for i, name in enumerate(judgements.sets) if name.endswith("8rank2_similar")])
+    liked = set(zip(chosen.query.tolist(), near.tolist(), strict=True))
+    liked |= set(zip(chosen.query[second].tolist(), far[second].tolist(), strict=True))
     for origin in np.unique(source[some.set[~within]]):
         pool = np.unique(every[source[every.set] == origin].images)
         for i in np.flatnonzero(~within & (source[some.set] == origin)):

@@ -123,6 +123,29 @@ def _check_sizes(judgements: Judgements, sizes: NDArray[np.int64]) -> None:
         raise BadInput(f"{where}: its images are not of one size: {', '.join(each)}; get them again from the release")
 
 
+def prepared(root: Root, resolution: int) -> bool:
+    """Whether there is a store at a resolution."""
+    return any(root.images.glob(f"*-{resolution}/{INDEX}"))
+
+
+def verify_files(judgements: Judgements, store: Store, progress: Progress | None = None) -> None:
+    """Reads every image file of a source again and compares it with what it was when it was stored.
+
+    Raises:
+        BadInput: the first file that is no longer what it was.
+    """
+    for done, (path, content) in enumerate(zip(judgements.paths, store.contents, strict=True), 1):
+        try:
+            with open(path, "rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise BadInput(f"{path}: {error.strerror}") from None
+        if found != content:
+            raise BadInput(f"{path}: it is no longer the file that was prepared; restore it, or touch it and prepare")
+        if progress:
+            progress(done, len(store.contents))
+
+
 def verify(root: Root, resolution: int | None = None, progress: Progress | None = None) -> int:
     """Compares the pixels of the store of a resolution, or of all stores, with the checksums taken when they came.
 

@@ -99,6 +99,24 @@ def made_whole(folder: Path) -> Iterator[Path | None]:
             shutil.rmtree(aside, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def replaced_whole(folder: Path) -> Iterator[Path]:
+    """Gives a temporary folder to fill, then puts it in the place of the folder, or leaves that as it was."""
+    with locked(folder.with_name(f"{folder.name}.lock"), wait=True):
+        for left in folder.parent.glob(f".{folder.name}-*"):
+            shutil.rmtree(left, ignore_errors=True)
+        aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        try:
+            yield aside
+            aside.chmod(0o777 & ~_umask())
+            if folder.exists():
+                folder.rename(aside.with_name(f"{aside.name}-old"))
+            aside.rename(folder)
+        finally:
+            for left in folder.parent.glob(f"{aside.name}*"):
+                shutil.rmtree(left, ignore_errors=True)
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

@@ -91,9 +91,37 @@ def _joined(judgements: Judgements, protocol: str, same: Ints | None) -> Split:
         allowed.append(mine + images)
         splits.append(own)
         rows, images = rows + len(one.triplets), images + len(one.images)
+    lost = _kept_apart(judgements, parts, allowed, same) if same is not None and protocol != "thesis" else 0
     by = ", ".join(f"{one.name} by {own.by}" for one, own in zip(judgements.parts, splits, strict=True))
     whole = {name: np.concatenate(chosen) for name, chosen in parts.items()}
-    return Split(whole, by, sum(own.left_out for own in splits), np.concatenate(allowed))
+    return Split(whole, by, lost + sum(own.left_out for own in splits), np.concatenate(allowed))
+
+
+def _kept_apart(judgements: Judgements, parts: dict[str, list[Ints]], allowed: list[Ints], same: Ints) -> int:
+    """Takes out of fit and validation what shows an image that another source evaluates on, or validates with.
+
+    Sources are split each by itself, and two may have an image in common. What is evaluated on stays whole.
+
+    Args:
+        parts: name -> rows, a list for each source; changed.
+        allowed: images that fitting may see, for each source; changed.
+        same: a number for each image, equal for images of equal content.
+
+    Returns:
+        How many triplets were taken out.
+    """
+    content = same[judgements.triplets.images]
+    origin = np.repeat(np.arange(len(judgements.parts)), [len(one.triplets) for one in judgements.parts])
+    held, lost = np.concatenate(parts["test"]), 0
+    for name in ("validation", "fit"):
+        for i, rows in enumerate(parts[name]):
+            shared = np.isin(content[rows], content[held[origin[held] != i]]).any(axis=1)
+            parts[name][i], lost = rows[~shared], lost + int(shared.sum())
+        if name == "validation":
+            held = np.concatenate([held, *parts[name]])
+    for i, images in enumerate(allowed):
+        allowed[i] = images[~np.isin(same[images], content[held[origin[held] != i]])]
+    return lost
 
 
 def drawn(judgements: Judgements, rows: Ints, size: int | None) -> Ints:

@@ -21,7 +21,7 @@ def prepare(root: Path, *more: str) -> subprocess.Popen[str]:
 
 
 def sums(folder: Path) -> dict[str, str]:
-    files = [file for file in folder.rglob("*") if file.is_file()]
+    files = [file for file in folder.rglob("*") if file.is_file() and file.suffix != ".lock"]
     return {str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 

@@ -124,7 +124,12 @@ def read(
 def find(folder: Path, part: str) -> Path | None:
     """The folder that holds a part's sets, where an archive or a script of LPIPS's puts it; None if it is not there."""
     places = [folder / above / part for above in ("2afc", "dataset/2afc", "")]
-    return next((place for place in places if place.is_dir()), None)
+    return next((place for place in places if holds_any(place)), None)
+
+
+def holds_any(folder: Path) -> bool:
+    """Whether it is a folder that is not empty."""
+    return folder.is_dir() and any(folder.iterdir())
 
 
 def counts(folder: Path, part: Literal["val", "train"]) -> tuple[Count, ...]:
@@ -168,10 +173,12 @@ def _shares(files: list[Path], judges: int) -> NDArray[np.float64]:
 
 def _vote(file: Path) -> float:
     try:
-        value = np.load(file, allow_pickle=False)
-        if value.dtype.kind not in "fiub" or value.size != 1:
-            raise ValueError(f"it holds {value.dtype} {value.shape}, not one number")
-    except (OSError, ValueError, EOFError, SyntaxError) as error:
+        with open(file, "rb") as stream:
+            value = np.load(stream, allow_pickle=False)
+        if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiub" or value.size != 1:
+            held = f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else "an archive"
+            raise ValueError(f"it holds {held}, not one number")
+    except Exception as error:  # numpy, zipfile and tokenize raise nearly anything over a damaged file
         raise BadInput(f"{file}: cannot be read as a vote: {str(error).strip() or type(error).__name__}") from None
     share = float(value.reshape(()))
     if not 0 <= share <= 1:

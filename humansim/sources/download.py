@@ -22,6 +22,7 @@ from humansim.root import locked, written_whole
 Progress = Callable[[int, int | None], None]
 CHUNK = 1 << 14  # bytes: what a broken connection loses at most
 COMPRESSED = ("gzip", "x-gzip", "deflate", "br", "zstd")
+BY_HAND = "by hand"
 PATIENCE = 60.0  # seconds, at most, that a server may ask us to wait
 
 
@@ -113,6 +114,14 @@ def fetch(
     )
 
 
+def was_fetched(file: Path) -> bool:
+    """Whether a file came by a fetch; it may have been put there by hand."""
+    try:
+        return bool(json.loads(_record(file).read_text())["url"] != BY_HAND)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def forget(file: Path) -> None:
     """Forgets the sum of a fetched file: the next fetch is the first again."""
     _record(file).unlink(missing_ok=True)
@@ -151,7 +160,7 @@ def _check_there(target: Path, download: Download, wanted: str | None) -> None:
         raise BadInput(f"{target}: it is not what {by}; delete it and fetch it again")
     if wanted is None:
         with written_whole(_record(target)) as record:
-            record.write_text(json.dumps({"sha256": found, "size": target.stat().st_size, "url": "by hand"}))
+            record.write_text(json.dumps({"sha256": found, "size": target.stat().st_size, "url": BY_HAND}))
 
 
 def _sha256(file: Path) -> str:

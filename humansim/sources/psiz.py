@@ -79,8 +79,8 @@ def read(
     shown = np.concatenate([rankings.query[:, None], rankings.references], axis=1)
     for row in np.flatnonzero((shown >= len(stimuli)).any(axis=1)):
         raise BadInput(
-            f"{rankings.locate(int(row))}: stimulus {shown[row].max() + 1} does not exist; the catalogue of {folder} "
-            f"lists {len(stimuli)}"
+            f"{rankings.locate(int(row))}: stimulus {shown[row].max() + rankings.base} does not exist; the catalogue "
+            f"of {folder} lists {len(stimuli)}"
         )
     triplets = triplets_of(rankings, sets, seed)
     if len(triplets) == 0:
@@ -178,12 +178,18 @@ def read_trials(folder: Path, root: Root | None = None) -> tuple[Rankings, list[
         else:
             stimuli, base = read_catalog(names)
             rankings = read_observations(table, base)
-        return {**vars(rankings), "files": np.array(rankings.files), "stimuli": np.array(stimuli)}
+        return {
+            **vars(rankings),
+            "files": np.array(rankings.files),
+            "base": np.array(rankings.base),
+            "stimuli": np.array(stimuli),
+        }
 
     files = [names, *(sequence_files(names.parent) if table is None else [table])]
     found: dict[str, Any] = dict(parsed(root, folder, files, read_files))
     stimuli: list[str] = found.pop("stimuli").tolist()
-    return Rankings(**{**found, "files": tuple(found["files"].tolist())}), stimuli
+    plain = {"files": tuple(found["files"].tolist()), "base": int(found["base"])}
+    return Rankings(**{**found, **plain}), stimuli
 
 
 def read_names(folder: Path) -> list[str]:
@@ -242,15 +248,16 @@ def _find_images(folder: Path, names: tuple[str, ...]) -> tuple[Path, ...]:
 
 def images_in(place: Path, names: Sequence[str]) -> dict[str, Path]:
     """Where the images of these names are in a folder, by class or flat; those that are missing are left out."""
-    wanted, flat = set(names), {name.rpartition("/")[2]: name for name in names}
+    flat: dict[str, list[str]] = {}
+    for name in names:
+        flat.setdefault(name.rpartition("/")[2], []).append(name)
     found: dict[str, Path] = {}
-    for parent, _, files in os.walk(place, followlinks=True):
+    for parent, folders, files in os.walk(place, followlinks=True):
+        folders.sort()  # where a file is there twice, the same one on every machine
         above = Path(parent)
         for name in files:
-            whole = flat.get(name)
-            if whole is None or whole not in wanted:
-                continue
-            by_class = above.name == whole.rpartition("/")[0].rpartition("/")[2]
-            if by_class or whole not in found:
-                found[whole] = above / name
+            for whole in flat.get(name, []):
+                by_class = above.name == whole.rpartition("/")[0].rpartition("/")[2]
+                if by_class or (whole not in found and len(flat[name]) == 1):
+                    found[whole] = above / name
     return found

@@ -53,7 +53,11 @@ def read_observations(file: Path, base: int | None = None) -> Rankings:
     ids = stimuli.astype(np.int64)
     zeros = ids == 0
     # A stimulus is shown once, or twice in a catch trial: more zeros than that at a row's end are padding.
-    from_one = bool(mask) if mask is not None and bool(mask) else bool((zeros[:, -3:].all(axis=1)).any())
+    from_one = (
+        bool(mask)
+        if mask is not None and np.size(mask) == 1 and bool(mask)
+        else bool((zeros[:, -3:].all(axis=1)).any())
+    )
     for row in np.flatnonzero((ids < (0 if from_one else -1)).any(axis=1)):
         low = "ids from 1 padded with 0" if from_one else "ids from 0 padded with -1"
         raise BadInput(f"{file}: row {row} of stimulus_set holds {ids[row].min()}, but the file has {low}: mixed bases")
@@ -82,7 +86,15 @@ def read_observations(file: Path, base: int | None = None) -> Rankings:
         people, who = np.unique(agent, return_inverse=True)
         judge = np.array([person(f"{file.parent.name}/{one}") for one in people], dtype=np.int64)[who]
     place = np.stack([np.zeros(count, dtype=np.int64), np.arange(count)], axis=1)
-    return Rankings(ids[:, 0], references, selected.astype(np.int64), judge, files=(str(file),), place=place)
+    return Rankings(
+        ids[:, 0],
+        references,
+        selected.astype(np.int64),
+        judge,
+        files=(str(file),),
+        place=place,
+        base=int(from_one or base == 1),
+    )
 
 
 def _datasets(file: Path, required: Iterable[str], optional: Iterable[str]) -> list[Any]:

@@ -36,12 +36,17 @@ def read_sequences(folder: Path) -> Rankings:
     for which, file in enumerate(files):
         for number, sequence in enumerate(_sequences(file)):
             try:
-                judge = person(str(sequence["anonymous_id"]))
-                steps = list(sequence["sequence"])
-                grade = float(sequence["grade"])
+                steps, name, grade = sequence["sequence"], sequence["anonymous_id"], float(sequence["grade"])
+                if not isinstance(steps, list):
+                    raise ValueError("sequence: it is not a list")
+                if not isinstance(name, str) or not name:
+                    raise ValueError(f"anonymous_id: {name!r} names nobody")
+                if not 0 <= grade <= 100:
+                    raise ValueError(f"grade: {grade} does not lie from 0 to 100")
+                judge = person(name)
             except (KeyError, TypeError, ValueError) as error:
                 raise BadInput(f"{file}: data[{number}]: {reason(error)}") from None
-            key = (sequence.get("sequence_id"), judge, sequence.get("time_begin"))
+            key = (str(sequence.get("sequence_id")), judge, str(sequence.get("time_begin")))
             if key in seen:
                 raise BadInput(f"{file}: data[{number}]: the same sequence is in {seen[key]} already; remove one")
             seen[key] = file

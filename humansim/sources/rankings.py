@@ -25,6 +25,7 @@ class Rankings:
         failed: people whose release says that they failed, whatever the catch trials among the rows.
         files: where the trials come from, for error messages.
         place: number of each trial's file and where in it [n, 2 or 3]: row; or sequence and position.
+        base: the number of the first stimulus in these files.
     """
 
     query: Ints
@@ -34,6 +35,7 @@ class Rankings:
     failed: Ints = field(default_factory=lambda: np.arange(0))
     files: tuple[str, ...] = ()
     place: Ints = field(default_factory=lambda: np.empty((0, 2), dtype=np.int64))
+    base: int = 1
 
     def __len__(self) -> int:
         return len(self.query)

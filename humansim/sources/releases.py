@@ -18,6 +18,7 @@ class Archive:
         unpacked: the folder it becomes, inside the release's.
         strip: folder of the archive that is left away.
         disk: bytes on disk when unpacked, about.
+        holds: a pattern of file names of which there has to be one.
     """
 
     what: str
@@ -25,6 +26,7 @@ class Archive:
     unpacked: str
     strip: str
     disk: int
+    holds: str
 
 
 _S3 = "https://perceptual-similarity.s3.us-west-2.amazonaws.com/dataset"
@@ -42,6 +44,7 @@ RELEASES: dict[str, dict[str, Archive]] = {
             "2afc/val",
             "val",
             1_300_000_000,
+            "*.npy",
         ),
         "train": Archive(
             "about 151,300 triplets, 2 votes each, three sets",
@@ -49,6 +52,7 @@ RELEASES: dict[str, dict[str, Archive]] = {
             "2afc/train",
             "train",
             6_500_000_000,
+            "*.npy",
         ),
     },
     "birds16": {
@@ -63,8 +67,16 @@ RELEASES: dict[str, dict[str, Archive]] = {
             "birds16_rank2019",
             "",
             20_000_000,
+            "stimuli.txt",
         ),
-        "images": Archive("208 photographs", Download("birds16_images.zip", _osf("x3vuh")), "images", "", 30_000_000),
+        "images": Archive(
+            "208 photographs",
+            Download("birds16_images.zip", _osf("x3vuh")),
+            "images",
+            "",
+            30_000_000,
+            "*.[jJ][pP]*[gG]",
+        ),
     },
     "hsj": {
         "judgements": Archive(
@@ -78,6 +90,7 @@ RELEASES: dict[str, dict[str, Archive]] = {
             "ilsvrc2012_val_hsj",
             "",
             1_000_000_000,
+            "stimuli.txt",
         ),
     },
 }
@@ -99,7 +112,7 @@ def find(data: Path, name: str, part: str) -> Path | None:
     if name == "bapps":
         return bapps.find(folder, part)
     if part == "images":
-        return next((place for place in (folder / "images", folder / "img") if place.is_dir()), None)
+        return next((place for place in (folder / "images", folder / "img") if bapps.holds_any(place)), None)
     files = psiz.trial_files(folder)
     return files[0].parent if files else None
 
