@@ -98,10 +98,10 @@ def _fetch(given: argparse.Namespace) -> int:
 
 def _fetch_part(data: Path, name: str, part: str, mirror: str | None) -> Path:
     """The folder of a part of a release, fetched and unpacked if it is not there. Who else wants it waits."""
-    from humansim import show
+    from humansim import download, show
     from humansim.errors import BadInput
     from humansim.root import locked
-    from humansim.sources import archive, download, releases
+    from humansim.sources import archive, releases
 
     published, place = releases.RELEASES[name][part], releases.place(data, name, part)
     file = data / name / "archives" / published.download.name

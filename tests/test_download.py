@@ -17,8 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from humansim.cli import main
+from humansim.download import Download, fetch
 from humansim.errors import BadInput
-from humansim.sources.download import Download, fetch
 
 DATA = np.random.default_rng(0).bytes(700_000)
 OTHER = np.random.default_rng(1).bytes(700_000)

@@ -13,8 +13,8 @@ import pytest
 import trustme
 from serving import Request, asked_from, begin, head, serving
 
+from humansim.download import Download, fetch
 from humansim.errors import BadInput
-from humansim.sources.download import Download, fetch
 
 DATA = np.random.default_rng(0).bytes(300_000)
 SUM = hashlib.sha256(DATA).hexdigest()

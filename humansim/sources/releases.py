@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from humansim.download import Download
 from humansim.errors import BadInput
 from humansim.judgements import Count
 from humansim.sources import bapps, psiz
-from humansim.sources.download import Download
 
 
 @dataclass(frozen=True)

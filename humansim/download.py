@@ -34,7 +34,8 @@ class Download:
         name: what it is called on disk.
         urls: where it is, in the order to try.
         size: bytes; None where the publisher does not say.
-        sha256: None where the publisher gives none: then it is recorded at the first fetch and checked ever after.
+        sha256: or as many of its first digits as the publisher gives; None where he gives none: then it is recorded at
+            the first fetch and checked ever after.
     """
 
     name: str
@@ -75,8 +76,8 @@ def fetch(
     """
     target = folder / download.name
     with locked(folder / f"{download.name}.lock", wait=True):
-        recorded = _recorded(target)
-        wanted = download.sha256 or recorded
+        first = recorded(target)
+        wanted = download.sha256 or first
         if target.exists():
             _check_there(target, download, wanted)
             _drop(target)  # of a fetch that was killed as it ended
@@ -88,10 +89,10 @@ def fetch(
         for url in urls:
             try:
                 _from(url, target, download, progress, timeout, attempts, pause)
-                found, size = _sha256(_part(target)), _part(target).stat().st_size
+                found, size = sha256_of(_part(target)), _part(target).stat().st_size
                 if download.size is not None and size != download.size:
                     raise _RefusedError(f"it gave {size:,} bytes, not {download.size:,}", wrong=True)
-                if wanted is not None and found != wanted:
+                if wanted is not None and not found.startswith(wanted):
                     raise _RefusedError(f"its SHA-256 is {found[:16]}..., not {wanted[:16]}...", wrong=True)
                 if wanted is None and _is_page(_part(target)):
                     raise _RefusedError("it gave a web page", wrong=True)
@@ -102,7 +103,7 @@ def fetch(
                 continue
             with open(_part(target), "rb+") as file:
                 os.fsync(file.fileno())
-            if recorded is None:
+            if first is None:
                 with written_whole(_record(target)) as record:
                     record.write_text(json.dumps({"sha256": found, "size": size, "url": url}))
             _part(target).replace(target)
@@ -144,7 +145,12 @@ def _drop(target: Path) -> None:
     _about(target).unlink(missing_ok=True)
 
 
-def _recorded(target: Path) -> str | None:
+def recorded(target: Path) -> str | None:
+    """The SHA-256 that a file had when it was first fetched; None if it never was.
+
+    Raises:
+        BadInput: the record is damaged.
+    """
     try:
         return str(json.loads(_record(target).read_text())["sha256"])
     except FileNotFoundError:
@@ -154,8 +160,8 @@ def _recorded(target: Path) -> str | None:
 
 
 def _check_there(target: Path, download: Download, wanted: str | None) -> None:
-    found = _sha256(target)
-    if (wanted is not None and found != wanted) or download.size not in (None, target.stat().st_size):
+    found = sha256_of(target)
+    if (wanted is not None and not found.startswith(wanted)) or download.size not in (None, target.stat().st_size):
         by = "the publisher says" if download.sha256 else f"it was at the first fetch ({_record(target)})"
         raise BadInput(f"{target}: it is not what {by}; delete it and fetch it again")
     if wanted is None:
@@ -163,7 +169,8 @@ def _check_there(target: Path, download: Download, wanted: str | None) -> None:
             record.write_text(json.dumps({"sha256": found, "size": target.stat().st_size, "url": BY_HAND}))
 
 
-def _sha256(file: Path) -> str:
+def sha256_of(file: Path) -> str:
+    """SHA-256 of a file, 64 hexadecimal digits."""
     with open(file, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
