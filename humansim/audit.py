@@ -93,11 +93,15 @@ def _thumbs(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def pretraining(facts: Mapping[str, Any], sets: tuple[str, ...]) -> dict[str, str]:
-    """What the data of pre-training may share with the sets, in words, by source; empty for random weights."""
-    data = facts.get("pretrained_on")
-    if data is None:
+    """What the data of pre-training may share with the sets, in words, by source; empty where nothing is known.
+
+    Args:
+        facts: of the backbone; none for random weights.
+    """
+    known = facts.get("pretraining")
+    if known is None:
         return {}
-    found = {"data": str(data)}
-    if "ImageNet" in str(data):
-        found |= {origin: ORIGINS[origin] for origin in sorted({s.partition("/")[0] for s in sets} & ORIGINS.keys())}
-    return found
+    origins = sorted({one.partition("/")[0] for one in sets} & ORIGINS.keys())
+    if "ImageNet" in known.data:
+        return {"data": known.data} | {origin: ORIGINS[origin] for origin in origins}
+    return {"data": known.data} | dict.fromkeys(origins, "images from the web: what is shared is not known")

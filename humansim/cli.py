@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from humansim import __version__, cli_data
+from humansim import __version__, cli_data, cli_weights
 
 if TYPE_CHECKING:
     from humansim.root import Root
@@ -119,6 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     kinds = ("backbones", "paradigms", "sources", "optimizers", "measures", "sweeps")
     one.add_argument("kind", nargs="?", choices=kinds)
     cli_data.add(commands, where, output)
+    cli_weights.add(commands, output)
     one = command(
         "evaluate",
         _evaluate,
@@ -212,12 +213,14 @@ def _plan(given: argparse.Namespace) -> int:
 
     found = plan.plan(plan.load_sweep(given.sweep), _root(given))
     counts = found.counts()
+    missing = [file.name for file in plan.missing_weights(found.cells)]
     if given.json:
         _print_json(
             {
                 "sweep": found.sweep.name,
                 "states": counts,
                 "to_ask": found.to_ask,
+                "missing_weights": missing,
                 "cells": [
                     {
                         "cell": cell.model_dump(mode="json")["settings"],
@@ -233,6 +236,9 @@ def _plan(given: argparse.Namespace) -> int:
     search = f", of which the searches will choose {found.to_ask}" if found.to_ask else ""
     to_run = counts["to run"] + counts["resumable"]
     print(f"{sum(counts.values())} trials in {len(found.cells)} cells; {to_run} to run{search}")
+    if missing:
+        again = f"humansim weights fetch {given.sweep}"
+        print(f"Weights that are not on this machine: {', '.join(missing)}; submitting fetches them, or: {again}")
     return 0
 
 

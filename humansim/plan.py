@@ -13,6 +13,7 @@ from pydantic import ValidationError
 import humansim
 from humansim import results
 from humansim.backbones import backbone
+from humansim.backbones.weights import WeightFile, files_of, find
 from humansim.errors import BadInput
 from humansim.fit_sets import members
 from humansim.optimizers import optimizer
@@ -78,6 +79,22 @@ def cells(sweep: Sweep) -> list[Cell]:
         if axis.partition(".")[0] not in Trial.model_fields:
             raise BadInput(f"search: unknown axis {axis!r}{near(axis, list(Trial.model_fields))}")
     return list(found.values())
+
+
+def backbones(every: Iterable[Cell]) -> list[Variant]:
+    """The backbones of these cells, each once, in order; what searches may choose among them too."""
+    found: dict[Variant, None] = {}
+    for cell in every:
+        found[cell.trial.backbone] = None
+        for end in cell.search["backbone"].ends() if "backbone" in cell.search else ():
+            found[checked(cell.trial.having({"backbone": end})).backbone] = None
+    return list(found)
+
+
+def missing_weights(every: Iterable[Cell]) -> list[WeightFile]:
+    """The files of pretrained weights that these cells need and that are not on this machine."""
+    files = dict.fromkeys(file for variant in backbones(every) for file in files_of(variant))
+    return [file for file in files if find(file) is None]
 
 
 def samples(sweep: Sweep, cell: Cell) -> int:

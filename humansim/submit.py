@@ -9,8 +9,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from humansim import plan, results
+from humansim.backbones.weights import fetch
 from humansim.errors import BadInput
-from humansim.material import prepare
+from humansim.material import prepare, resize_of
 from humansim.plan import Ledger
 from humansim.results import Failure, Outcome, Result
 from humansim.root import Root, locked
@@ -101,6 +102,10 @@ def submit(
         from humansim.launch import Follow
         from humansim.search import Search
         from humansim.tracking import Tracker, tracking_uri
+
+        for file in plan.missing_weights(cells):
+            watcher.step(f"downloading {file.name}")
+            fetch(file, partial(_whole, watcher, file.name))
 
         watcher.step("opening MLflow")
         tracker = Tracker(tracking_uri(root, tracking), root, sweep)
@@ -203,13 +208,16 @@ def _launch(
         on_ray.launch(search, root, on_ray.run_here, follow, name)
 
 
+def _whole(watcher: Watcher, name: str, done: int, total: int | None) -> None:
+    watcher.progress(f"downloading {name}", done, total or done)
+
+
 def _one_for_each_store(cells: Iterable[Cell]) -> list[Trial]:
     """A trial for each set of images that the cells need at some resolution, those that fit on them first."""
     found: dict[Any, Trial] = {}
     for cell in sorted(cells, key=lambda cell: cell.trial.paradigm is None):
         trial = cell.trial
-        backbone = trial.backbone if trial.resolution is None else None
-        found.setdefault((trial.source, trial.protocol, trial.resolution, backbone), trial)
+        found.setdefault((trial.source, trial.protocol, resize_of(trial)), trial)
     return list(found.values())
 
 

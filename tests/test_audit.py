@@ -13,6 +13,7 @@ from made_up import any_judgements, judgements, split_or_reject, store_of, unord
 from PIL import Image
 
 from humansim import audit
+from humansim.backbones import backbone
 from humansim.datasets import audit_sets, split_of, write_sets
 from humansim.fit_sets import FitSet
 from humansim.images import open_store
@@ -140,6 +141,11 @@ def test_the_sets_are_the_same_bits_every_time_and_all_are_there(root: Root, tmp
 
 
 def test_pre_training_is_told_where_it_meets_the_images() -> None:
-    found = audit.pretraining({"pretrained_on": "ImageNet-1k"}, ("bapps/cnn", "hsj/8rank2_similar", "mine"))
+    sets = ("bapps/cnn", "hsj/8rank2_similar", "mine")
+    found = audit.pretraining(backbone.entry(Variant("resnet50")).facts, sets)
     assert set(found) == {"data", "bapps", "hsj"}
+    assert "validation set" in found["hsj"]
+    found = audit.pretraining(backbone.entry(Variant("clip_resnet50")).facts, sets)
+    assert set(found) == {"data", "bapps", "hsj"}
+    assert "not known" in found["hsj"]
     assert audit.pretraining({}, ("hsj/8rank2_similar",)) == {}

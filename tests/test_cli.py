@@ -59,7 +59,7 @@ BAD = {
     "unknown source": (["evaluate", "pixels", "--source", "smple"], "did you mean sample"),
     "unknown sweep": (["sweep", "dmo"], "unknown sweep 'dmo'; did you mean demo?"),
     "no sweep file": (["plan", "nowhere.py"], "nowhere.py: no such file"),
-    "misspelt axis": (["run", "lrr=1"], "unknown axis 'lrr'; did you mean lr?"),
+    "misspelt axis": (["run", "lrr=1"], "unknown axis 'lrr'; did you mean lr, layer?"),
     "misspelt argument": (["run", "paradigm=triplet", "paradigm.margn=1"], "no argument 'margn'; did you mean margin?"),
     "wrong type": (["run", "paradigm=triplet", "paradigm.margin=much"], "paradigm.margin: 'triplet' takes float, got"),
     "wrong value": (["run", "lr=-1"], "lr: Input should be greater than 0 (got -1)"),

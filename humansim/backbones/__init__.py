@@ -1,13 +1,56 @@
 """Backbones: `name(**arguments) -> Backbone`, images in, embeddings out. One file and `@backbone(...)` add one.
 
-Facts given to the decorator are known without loading anything: `resolution`, the input size in pixels that a trial
-uses unless it names one; `trainable`, whether there is anything to fine-tune; `pretrained_on`, the images that its
-weights have seen. torch, timm and torchvision are imported inside the functions, so that planning a sweep stays
-instant.
+Facts given to the decorator are known without loading anything:
+
+- `resolution`: input size in pixels that a trial uses unless it names one: 224, as in the thesis (4.1), unless the
+  architecture fixes another;
+- `native`: how the publisher of the weights prepares an image (`Native`), which a trial can ask for;
+- `pretraining`: what the weights have learnt from (`Pretraining`);
+- `family`: "cnn", "transformer" or "none"; `features`: size of the embedding; `parameters`: of the trunk, in millions;
+- `files`: the weight files of a variant, a function of its arguments (`weights.files_of`);
+- `trainable`: whether there is anything to fine-tune;
+- `layers`: modules of the trunk, from its input to its end, whose outputs a depth curve is drawn over.
+
+torch, timm, torchvision and open_clip are imported inside the functions, so that planning a sweep stays instant.
 """
+
+from dataclasses import dataclass
+from typing import Literal
 
 from humansim.registry import Registry
 
+
+@dataclass(frozen=True)
+class Pretraining:
+    """What a backbone's weights have learnt from: the analysis groups by it.
+
+    Attributes:
+        supervision: "supervised" (class labels), "self-supervised", or "image-text" (captions).
+        method: as its paper calls it.
+        data: the images.
+        images: how many.
+    """
+
+    supervision: Literal["supervised", "self-supervised", "image-text"]
+    method: str
+    data: str
+    images: int
+
+    @property
+    def language(self) -> bool:
+        """Whether text was part of it."""
+        return self.supervision == "image-text"
+
+
+@dataclass(frozen=True)
+class Native:
+    """How the publisher of the weights prepares an image: shorter side to `resize`, centre `resolution` square."""
+
+    resolution: int
+    resize: int
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+
+
 backbone = Registry("backbone")
 
-from humansim.backbones import lite, pixels, timm, torchvision  # noqa: E402, F401
+from humansim.backbones import dino, lite, open_clip, pixels, timm, torchvision  # noqa: E402, F401

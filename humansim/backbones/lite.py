@@ -2,13 +2,21 @@
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from humansim.backbones import backbone
+from humansim.backbones import Native, Pretraining, backbone
 
 if TYPE_CHECKING:
     from humansim.backbones.module import Backbone
 
 
-@backbone(resolution=224, pretrained_on="ImageNet-1k")
+@backbone(
+    resolution=224,
+    native=Native(224, 256),
+    pretraining=Pretraining("supervised", "cross-entropy", "ImageNet-1k", 1_281_167),
+    family="cnn",
+    features=1280,
+    parameters=3.4,
+    layers=tuple(f"blocks.{i}" for i in range(7)),
+)
 def efficientnet_lite0(*, weights: Literal["imagenet", "random"] = "imagenet", init_seed: int = 0) -> "Backbone":
     """EfficientNet-Lite0 (Tan and Le 2019), global pool, 1280 features; weights ship with humansim.
 
