@@ -24,12 +24,11 @@ from PIL import Image, UnidentifiedImageError
 from humansim.errors import BadInput
 from humansim.image_index import INDEX, PIXELS, ROW, File, Index, damaged, load, mapped, save
 from humansim.judgements import Judgements
-from humansim.pictures import Pixels, phash, squashed, upright
+from humansim.pictures import Pixels, Resize, phash, upright
 from humansim.root import Root, locked
 
 Progress = Callable[[int, int], None]
 
-RULE = "squash-bicubic"
 SAVE_EVERY = 2000  # images between two writings of the index: what a killed preparation loses at most
 
 
@@ -59,14 +58,18 @@ class Store:
 
 
 def open_store(
-    root: Root, judgements: Judgements, resolution: int, progress: Progress | None = None, workers: int | None = None
+    root: Root,
+    judgements: Judgements,
+    resize: Resize | int,
+    progress: Progress | None = None,
+    workers: int | None = None,
 ) -> Store:
     """The store of a source's images; those that are not in it yet are decoded first. Who else wants to waits.
 
     If all are there, nothing is locked or written. An interrupted preparation goes on where the index was last saved.
 
     Args:
-        resolution: every image is squashed to this many pixels square (bicubic), as the thesis does (4.1).
+        resize: the rule; a number of pixels means that every image is squashed to that square (bicubic; thesis, 4.1).
         progress: called with images done and images in all while images are decoded.
         workers: threads that decode; as many as there are processors.
 
@@ -74,7 +77,8 @@ def open_store(
         BadInput: an image that is missing, truncated or none at all, with the triplet that names it; a triplet of
             patches that differ in size; a store that is damaged, or cannot be written.
     """
-    folder = root.images / f"{RULE}-{resolution}"
+    rule = resize if isinstance(resize, Resize) else Resize(resize)
+    resolution, folder = rule.resolution, root.images / rule.name
     paths, files = [], {}
     for image, path in enumerate(judgements.paths):
         try:
@@ -91,9 +95,7 @@ def open_store(
                 index = load(folder, resolution)
                 missing = [name for name, (_, file) in files.items() if not index.knows(name, file)]
                 chosen = {name: files[name] for name in missing}
-                _Preparation(folder, resolution, index, judgements, progress).run(
-                    chosen, workers or os.cpu_count() or 1
-                )
+                _Preparation(folder, rule, index, judgements, progress).run(chosen, workers or os.cpu_count() or 1)
         except OSError as error:
             needed = f"{len(missing) * resolution**2 * 3:,} bytes for {len(missing):,} images"
             raise BadInput(f"{folder}: {error.strerror}; it needs up to {needed}; then it goes on") from error
@@ -147,7 +149,7 @@ def verify_files(judgements: Judgements, store: Store, progress: Progress | None
 
 
 def verify(root: Root, resolution: int | None = None, progress: Progress | None = None) -> int:
-    """Compares the pixels of the store of a resolution, or of all stores, with the checksums taken when they came.
+    """Compares the pixels of the stores of a resolution, or of all, with the checksums taken when they came.
 
     Returns:
         How many images were checked.
@@ -156,8 +158,8 @@ def verify(root: Root, resolution: int | None = None, progress: Progress | None 
         BadInput: some are no longer what they were; or the store is damaged otherwise.
     """
     total = 0
-    for folder in sorted(root.images.glob(f"{RULE}-{resolution or '*'}/")):
-        side = int(folder.name.removeprefix(f"{RULE}-"))
+    for folder in sorted(root.images.glob(f"*-{resolution or '*'}/")):
+        side = int(folder.name.rpartition("-")[2])
         index = load(folder, side)
         wrong = set()
         for row, pixels in enumerate(mapped(folder, side, index)):
@@ -177,7 +179,7 @@ class _Preparation:
     """Adds images to a store, under its lock."""
 
     folder: Path
-    resolution: int
+    rule: Resize
     index: Index
     judgements: Judgements
     progress: Progress | None
@@ -194,8 +196,8 @@ class _Preparation:
             save(self.folder, self.index)  # before any pixels: pixels without an index are damage
         new: list[tuple[Any, ...]] = []
         with open(self.folder / PIXELS, "ab") as pixels, ThreadPoolExecutor(workers) as pool:
-            pixels.truncate(len(self.index.rows) * self.resolution**2 * 3)  # rows that no index came to tell of
-            found = _in_order(pool, lambda path: _read(Path(path), self.resolution, known), missing, 4 * workers)
+            pixels.truncate(len(self.index.rows) * self.rule.resolution**2 * 3)  # rows that no index came to tell of
+            found = _in_order(pool, lambda path: _read(Path(path), self.rule, known), missing, 4 * workers)
             try:
                 for done, (path, (image, file)) in enumerate(missing.items(), 1):
                     content, row = self._next(found, path, image)
@@ -242,12 +244,12 @@ def _in_order(pool: ThreadPoolExecutor, read: Callable[[str], Any], paths: Itera
         yield waiting.popleft().result()
 
 
-def _read(path: Path, resolution: int, known: dict[str, int]) -> tuple[str, tuple[Any, ...] | None]:
+def _read(path: Path, rule: Resize, known: dict[str, int]) -> tuple[str, tuple[Any, ...] | None]:
     """SHA-256 of a file and, unless that is known, the rest of its row with the pixels last."""
     data = path.read_bytes()
     content = hashlib.sha256(data).hexdigest()
     if content in known:
         return content, None
     picture = upright(data)
-    pixels = squashed(picture, resolution)
+    pixels = rule(picture)
     return content, (*picture.size, zlib.crc32(pixels.data), phash(picture), pixels)

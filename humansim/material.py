@@ -6,10 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from humansim import sources
-from humansim.backbones import backbone
+from humansim.backbones import Native, backbone
+from humansim.errors import BadInput
 from humansim.fit_sets import FitSet, choose_fit, members
 from humansim.images import Store, open_store
 from humansim.judgements import Ints, Judgements
+from humansim.pictures import Resize
 from humansim.root import Root
 from humansim.spec import Trial
 from humansim.splits import Split, split
@@ -40,6 +42,22 @@ class Material:
         return np.unique(self.judgements.triplets[rows].images)
 
 
+def resize_of(trial: Trial) -> Resize:
+    """How images become the trial's squares.
+
+    Raises:
+        BadInput: "native" is asked of a backbone whose publisher's way is not known.
+    """
+    facts = backbone.entry(trial.backbone).facts
+    if trial.resize == "squash":
+        return Resize(trial.resolution or facts["resolution"])
+    native: Native | None = facts.get("native")
+    if native is None:
+        raise BadInput(f"resize 'native': how images are prepared for {trial.backbone} is not known; use 'squash'")
+    resolution = trial.resolution or native.resolution
+    return Resize(resolution, round(native.resize * resolution / native.resolution), native.interpolation)
+
+
 def prepare(trial: Trial, root: Root, progress: Progress | None = None) -> Material:
     """Reads judgements and images, decodes what is not yet decoded, splits. Needs no torch.
 
@@ -47,8 +65,7 @@ def prepare(trial: Trial, root: Root, progress: Progress | None = None) -> Mater
         BadInput: whatever is wrong with the data, before anything is trained.
     """
     judgements = sources.read(trial.source, root)
-    resolution = trial.resolution or backbone.entry(trial.backbone).facts["resolution"]
-    store = open_store(root, judgements, resolution, progress)
+    store = open_store(root, judgements, resize_of(trial), progress)
     same = np.unique(np.asarray(store.contents), return_inverse=True)[1]
     parts = split(judgements, trial.protocol, same)
     fit = None

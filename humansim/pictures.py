@@ -1,6 +1,8 @@
 """From an image file's bytes to pixels as people see them, and to a hash of what they look like."""
 
 import io
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +14,44 @@ Pixels = NDArray[np.uint8]
 HASHED = 32  # pixels square of which a perceptual hash is taken
 
 
-def decode(data: bytes, resolution: int) -> Pixels:
-    """An image file as RGB [resolution, resolution, 3], upright as people see it, squashed (bicubic)."""
-    return squashed(upright(data), resolution)
+Interpolation = Literal["bicubic", "bilinear"]
+
+
+@dataclass(frozen=True)
+class Resize:
+    """How a picture of any shape becomes a square one.
+
+    Attributes:
+        resolution: pixels of its side.
+        shorter: the shorter side is brought to this many pixels, and the centre is cut out; None: the whole picture is
+            squashed into the square, as the thesis does (4.1).
+        interpolation: Pillow's, antialiased.
+    """
+
+    resolution: int
+    shorter: int | None = None
+    interpolation: Interpolation = "bicubic"
+
+    @property
+    def name(self) -> str:
+        """Names the rule, as in `squash-bicubic-224` or `crop-bilinear-256-224`."""
+        if self.shorter is None:
+            return f"squash-{self.interpolation}-{self.resolution}"
+        return f"crop-{self.interpolation}-{self.shorter}-{self.resolution}"
+
+    def __call__(self, picture: Image.Image) -> Pixels:
+        """The picture as [resolution, resolution, 3]; sizes are rounded and centred as torchvision does."""
+        filter_ = Image.Resampling[self.interpolation.upper()]
+        side = self.resolution
+        if self.shorter is None:
+            return np.asarray(picture.resize((side, side), filter_))
+        wide, high = picture.size
+        if wide <= high:
+            size = (self.shorter, int(self.shorter * high / wide))
+        else:
+            size = (int(self.shorter * wide / high), self.shorter)
+        left, top = (round((length - side) / 2.0) for length in size)
+        return np.asarray(picture.resize(size, filter_).crop((left, top, left + side, top + side)))
 
 
 def upright(data: bytes) -> Image.Image:
@@ -24,11 +61,6 @@ def upright(data: bytes) -> Image.Image:
         if turned.mode.startswith("I;16"):  # Pillow would clip sixteen bits of grey to eight, not scale them
             turned = Image.fromarray((np.asarray(turned) >> 8).astype(np.uint8))
         return turned.convert("RGB")
-
-
-def squashed(picture: Image.Image, resolution: int) -> Pixels:
-    """The picture as so many pixels square, whatever its shape was (bicubic)."""
-    return np.asarray(picture.resize((resolution, resolution), Image.Resampling.BICUBIC))
 
 
 def phash(picture: Image.Image) -> int:

@@ -151,16 +151,23 @@ class Trial(Frozen):
     every judgement is evaluated on and nothing can be trained. `fit_on` names what is fitted on: one evaluation set
     ("bapps/cnn") or the sets of one release ("bapps"); None for all of the source's. `resolution` is in pixels, None
     for the backbone's default: 224, as in the thesis, unless it says otherwise; an architecture of another fixed size
-    refuses that and has to be given its own. `threads` is here because on a CPU the bits of a sum depend on it.
-    `batch_norm`: while training, normalise by each batch's statistics and adapt the stored ones to the data (the
-    thesis: nothing is frozen), or keep those of pre-training ("frozen"; scale and shift are trained all the same). On
-    few and alike images adapting them alone can cost ten points of 2AFC.
+    refuses that and has to be given its own. `resize` is how an image becomes a square: squashed, as in the thesis,
+    or as the publisher of the weights does it ("native": its resolution, shorter side resized, centre cut out).
+    `layer` names a module of the backbone whose output is the embedding, None for its end, and `pool` how positions
+    are pooled (`Backbone.read_at`). `precision` "bf16" runs the network under autocast. `threads` is here because on
+    a CPU the bits of a sum depend on it. `batch_norm`: while training, normalise by each batch's statistics and adapt
+    the stored ones to the data (the thesis: nothing is frozen), or keep those of pre-training ("frozen"; scale and
+    shift are trained all the same). On few and alike images adapting them alone can cost ten points of 2AFC.
     """
 
     source: AsVariant = Variant("sample")
     protocol: Literal["heldout", "heldout_images", "thesis", "all"] = "heldout"
     backbone: AsVariant = Variant("efficientnet_lite0")
     resolution: Annotated[int, Field(ge=8, le=4096)] | None = None
+    resize: Literal["squash", "native"] = "squash"
+    layer: str | None = None
+    pool: Literal["mean", "class", "flat"] | None = None
+    precision: Literal["fp32", "bf16"] = "fp32"
     threads: Annotated[int, Field(ge=1, le=1024)] = 1
     paradigm: AsVariant | None = None
     fit_on: str | None = None

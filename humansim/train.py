@@ -14,12 +14,12 @@ import pandas as pd
 import torch
 from torch import nn
 
-from humansim import audit, results
+from humansim import audit, embeddings, results
 from humansim.backbones import backbone
 from humansim.backbones.module import Backbone, initialised_by
 from humansim.embedder import MEASURES, Embedder, as_images, distances
 from humansim.errors import BadInput
-from humansim.material import Material, Progress, prepare
+from humansim.material import Material, Progress, prepare, resize_of
 from humansim.optimizers import optimizer
 from humansim.paradigms import Objective, paradigm
 from humansim.results import Result, Score
@@ -67,14 +67,19 @@ def run(
 
         history: list[Row] = []
         clock = time.perf_counter()
-        embedder = Embedder(network).to(place)
+        embedder = Embedder(network, precision=trial.precision).to(place)
         if trial.paradigm is not None:
             objective: Objective = paradigm.make(trial.paradigm)
             embedder, history = _fit(trial, objective, embedder, material, folder, pretrained, report)
         seconds["train"] = time.perf_counter() - clock
 
         clock = time.perf_counter()
-        scores, answers = evaluate(embedder, material, progress)
+        processor = torch.cuda.get_device_name(place) if place.type == "cuda" else _processor()
+        kept = None
+        if trial.paradigm is None and backbone.entry(trial.backbone).facts.get("trainable", True):
+            rule = resize_of(trial).name
+            kept = embeddings.cache(root, trial, pretrained, rule, processor, material.store.contents)
+        scores, answers, passes = evaluate(embedder, material, progress, kept)
         seconds["evaluate"] = time.perf_counter() - clock
         with written_whole(folder / results.ANSWERS) as file:
             answers.to_parquet(file, index=False)
@@ -86,7 +91,7 @@ def run(
             history=tuple(history),
             provenance={
                 "versions": _versions(),
-                "device": torch.cuda.get_device_name(place) if place.type == "cuda" else _processor(),
+                "device": processor,
                 "data": material.fingerprint,
                 "weights": {"origin": network.weights, "fingerprint": pretrained},
                 "simulated_judges": material.judgements.simulated,
@@ -95,6 +100,7 @@ def run(
                     "pretraining": audit.pretraining(_known_of(trial), material.judgements.sets),
                 },
                 "fit": 0 if material.fit is None else len(material.fit),
+                "embedded": passes,
             },
             seconds=seconds,
             peak_memory=_peak_memory(place),
@@ -106,12 +112,22 @@ def run(
 
 
 def evaluate(
-    embedder: Embedder, material: Material, progress: Progress | None = None
-) -> tuple[tuple[Score, ...], pd.DataFrame]:
-    """Scores of all sets, parts and measures from one embedding of each image, and the answers they are made of."""
+    embedder: Embedder,
+    material: Material,
+    progress: Progress | None = None,
+    kept: embeddings.Cache | None = None,
+) -> tuple[tuple[Score, ...], pd.DataFrame, int]:
+    """Scores of all sets, parts and measures from one embedding of each image.
+
+    Args:
+        kept: embeddings of earlier evaluations of the same weights, if there are any.
+
+    Returns:
+        Scores; the answers that they are made of; how many images were embedded for them.
+    """
     judgements, triplets = material.judgements, material.judgements.triplets
     rows = material.images_of("validation", "test")
-    embeddings = embedder.embed(material.store, rows, progress)
+    embedded, passes = embeddings.embed(embedder, material.store, rows, kept, progress)
     scores, answers = [], []
     names = np.array(judgements.images, dtype=object)
     for part in ("validation", "test"):
@@ -119,7 +135,7 @@ def evaluate(
         if len(chosen) == 0:
             continue
         some = triplets[chosen]
-        found = distances(embeddings, rows, some)
+        found = distances(embedded, rows, some)
         frame = pd.DataFrame(
             {
                 "triplet": chosen,
@@ -145,7 +161,7 @@ def evaluate(
                 shares = {key: None if value != value else value for key, value in {**measured, **vars(human)}.items()}
                 row = {"set": judgements.sets[index], "part": part, "measure": measure, **shares}
                 scores.append(Score.model_validate(row))
-    return tuple(scores), pd.concat(answers, ignore_index=True)
+    return tuple(scores), pd.concat(answers, ignore_index=True), passes
 
 
 def _fit(
@@ -161,7 +177,7 @@ def _fit(
     place = embedder.device
     torch.manual_seed(_seed(trial.seed, "head"))
     features = embedder.embed(material.store, np.arange(1)).shape[1]
-    embedder = Embedder(embedder.backbone, nn.Linear(features, objective.outputs).to(place))
+    embedder = Embedder(embedder.backbone, nn.Linear(features, objective.outputs).to(place), trial.precision)
     update = optimizer.make(trial.optimizer, embedder.parameters(), trial.lr)
 
     assert material.fit is not None
@@ -248,15 +264,12 @@ def _make_backbone(trial: Trial) -> Backbone:
     try:
         with initialised_by(0):  # whatever a backbone draws without a seed of its own
             made: Backbone = backbone.make(trial.backbone)
-    except BadInput:
-        raise
+    except BadInput as error:
+        raise BadInput(f"backbone {trial.backbone}: {error}") from None
     except Exception as error:
         first = str(error).strip().partition("\n")[0].rstrip(".")
-        raise BadInput(
-            f"backbone {trial.backbone}: it could not be made: {type(error).__name__}: {first}. If its weights could "
-            "not be downloaded, connect to the network, or give it weights='random'"
-        ) from error
-    return made
+        raise BadInput(f"backbone {trial.backbone}: it could not be made: {type(error).__name__}: {first}") from error
+    return made.read_at(trial.layer, trial.pool)
 
 
 def _load_checkpoint(file: Path, data: str, weights: str) -> dict[str, Any] | None:

@@ -21,10 +21,14 @@ from humansim.audit import BITS
 from humansim.errors import BadInput
 from humansim.images import Store, open_store, verify
 from humansim.judgements import Judgements, Triplets
-from humansim.pictures import decode, phash, upright
+from humansim.pictures import Pixels, Resize, phash, upright
 from humansim.root import Root
 
 COUNT = 12
+
+
+def decode(data: bytes, resolution: int) -> Pixels:
+    return Resize(resolution)(upright(data))
 
 
 def encoded(picture: Image.Image, kind: str = "png", **options) -> bytes:

@@ -111,8 +111,9 @@ def test_trials_share_an_id_exactly_when_they_are_equal(one: dict, other: dict) 
 def test_every_field_of_a_training_changes_its_id(field: str) -> None:
     trial = Trial(paradigm=Variant("triplet"))
     other = {
-        "source": "table", "backbone": "pixels", "resolution": 64, "threads": 2, "fit_on": "cnn", "fit_size": 10,
-        "optimizer": "sgd",
+        "source": "table", "backbone": "pixels", "resolution": 64, "threads": 2,
+        "resize": "native", "layer": "blocks.1", "pool": "mean", "precision": "bf16",
+        "fit_on": "cnn", "fit_size": 10, "optimizer": "sgd",
         "lr": 0.5, "epochs": 3, "batch_size": 8, "batch_norm": "frozen", "seed": 1,
     }  # fmt: skip
     assert trial.having({field: other[field]}).id != trial.id

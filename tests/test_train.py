@@ -162,12 +162,13 @@ def test_pixels_cannot_be_trained() -> None:
 def test_a_backbone_that_cannot_be_made_says_which(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
     import timm
 
-    def offline(*given: object, **more: object) -> None:
-        raise ConnectionError("no network")
+    def broken(*given: object, **more: object) -> None:
+        raise RuntimeError("no such thing")
 
-    monkeypatch.setattr(timm, "create_model", offline)
-    with pytest.raises(BadInput, match=r"backbone timm:resnet18: it could not be made: ConnectionError: no network"):
-        train.run(TINY.having({"backbone": "timm:resnet18", "paradigm": None}), root)
+    monkeypatch.setattr(timm, "create_model", broken)
+    trial = TINY.having({"backbone": Variant("timm:resnet18", weights="random"), "paradigm": None})
+    with pytest.raises(BadInput, match=r"backbone timm:resnet18.*: it could not be made: RuntimeError: no such thing"):
+        train.run(trial, root)
 
 
 def test_triplet_loss_is_the_formula() -> None:
