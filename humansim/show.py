@@ -31,6 +31,7 @@ from humansim.tracking import run_name
 
 SIMULATED = "simulated judges"
 MANY = 4  # sets that stand side by side with their intervals
+WIDE = 9  # models that do
 
 
 def console(stderr: bool = False) -> Console:
@@ -190,17 +191,21 @@ def scores(table: Table, title: str, simulated: bool) -> list[RichTable]:
         models.caption = escape(f"{about}, [95 % interval, bootstrap over queries or judgement trials]")
         return [models]
     each = RichTable(title="each set", title_justify="left", caption_justify="left")
-    each.caption = f"{about}, ± half the 95 % interval, bootstrap over queries or judgement trials; --json gives all"
+    wide = len(table) > WIDE
+    half = "" if wide else ", ± half the 95 % interval, bootstrap over queries or judgement trials"
+    each.caption = f"{about}{half}; --json gives all"
     each.add_column("", no_wrap=True)
     for number in range(1, len(table) + 1):
         each.add_column(str(number), justify="right", no_wrap=True)
     for name in sets:
-        each.add_row(escape(name), *(_with_half(row["sets"].get(name, {})) for row in table))
+        each.add_row(escape(name), *(_with_half(row["sets"].get(name, {}), wide) for row in table))
     return [models, each]
 
 
-def _with_half(score: dict[str, float | None]) -> str:
+def _with_half(score: dict[str, float | None], wide: bool) -> str:
     low, high = score.get("low"), score.get("high")
+    if wide:
+        return _points(score.get("score"))[:-1]
     half = f" ±{50 * (high - low):4.1f}" if low is not None and high is not None else ""
     return _points(score.get("score")) + half
 

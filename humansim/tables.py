@@ -12,12 +12,12 @@ Table = list[dict[str, Any]]
 
 
 def kind(result: Result) -> str:
-    """What a result is to a reader: the floor, a pretrained or a fine-tuned model; contaminated if it was fitted on
-    what it is evaluated on."""
+    """What a result is to a reader: the floor, an untrained (random weights), pretrained or fine-tuned model;
+    contaminated if it was fitted on what it is evaluated on."""
     if not backbone.entry(result.trial.backbone).facts.get("trainable", True):
         return "floor"
     if result.trial.paradigm is None:
-        return "pretrained"
+        return "untrained" if result.trial.backbone.kwargs.get("weights") == "random" else "pretrained"
     return "contaminated" if result.provenance["shared"].get("contaminated") else "fine-tuned"
 
 
@@ -44,7 +44,7 @@ def of_sweep(best: Iterable[tuple[Cell, Result | None]]) -> Table:
                 },
             }
         )
-    order = ("floor", "pretrained", "fine-tuned", "contaminated")
+    order = ("floor", "untrained", "pretrained", "fine-tuned", "contaminated")
     table.sort(key=lambda row: order.index(row["kind"]))
     return with_people(table, [result for _, result in found])
 

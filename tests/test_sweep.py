@@ -30,9 +30,10 @@ from sweeping import (
     trials_of,
 )
 
-from humansim import results
+from humansim import plan, results, train
 from humansim.results import Result
 from humansim.root import Root
+from humansim.spec import Variant
 
 pytestmark = pytest.mark.slow
 
@@ -291,3 +292,25 @@ def workers(driver: subprocess.Popen) -> Iterator[psutil.Process]:
 
 def test_ids_are_those_of_the_plan(file: Path, calm: Root) -> None:
     assert set(trials_of(file, calm)) == {path.parent.name for path in calm.results.glob(f"*/{results.RESULT}")}
+
+
+def test_363_cells_come_out_of_eleven_passes(tmp_path: Path) -> None:
+    root = Root.at(tmp_path / "root")
+    done = humansim("sweep", "pretrained_small", "--root", str(root.path), "--json")
+    assert done.returncode == 0, done.stderr
+    every = plan.plan(plan.load_sweep("pretrained_small"), root).known
+    found = [results.load(root, trial) for trial in every]
+    assert len(found) == 11
+    cells = {(str(r.trial.backbone), s.set, s.measure) for r in found for s in r.scores if s.part == "test"}
+    assert len(cells) == 363
+    images = {name for r in found for name in used(root, r)}
+    contents = {r.provenance["embedded"] for r in found}
+    assert len(contents) == 1  # every network saw every image once
+    assert 0.9 * len(images) < contents.pop() <= len(images)  # equal images once
+    trial = plan.checked(found[0].trial.having({"source": Variant("simulated", size=10)}))
+    assert train.run(trial, root).provenance["embedded"] == 0  # fewer of the same triplets: no pass at all
+
+
+def used(root: Root, result: Result) -> set[str]:
+    answers = pd.read_parquet(root.results / result.trial.id / "answers.parquet")
+    return set(answers[["query", "left", "right"]].to_numpy().ravel())
