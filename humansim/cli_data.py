@@ -120,8 +120,8 @@ def _fetch_part(data: Path, name: str, part: str, mirror: str | None) -> Path:
                         file.replace(aside)  # the next fetch is the first again
                         download.forget(file)
                         raise BadInput(f"{error}. It was put aside as {aside}") from None
-            if download.was_fetched(file):
-                file.unlink(missing_ok=True)  # what it was is on record beside it
+    if download.was_fetched(file):
+        file.unlink(missing_ok=True)  # what it was is on record beside it
     return releases.find(data, name, part) or place
 
 

@@ -90,12 +90,6 @@ def write_tar(path: Path, members: dict[str, bytes]) -> None:
             archive.addfile(about, io.BytesIO(content))
 
 
-def vote(share: float = 0.2) -> bytes:
-    out = io.BytesIO()
-    np.save(out, np.array([share], dtype=np.float32))
-    return out.getvalue()
-
-
 @pytest.mark.parametrize("damage", ["cut", "noise"])
 def test_a_tar_that_ends_too_early_is_damaged_at_whichever_byte(
     root: Root, tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]
@@ -103,7 +97,7 @@ def test_a_tar_that_ends_too_early_is_damaged_at_whichever_byte(
     mirror = tmp_path / "mirror"
     mirror.mkdir()
     archive = mirror / "twoafc_val.tar.gz"
-    write_tar(archive, {f"val/cnn/judge/{i:06d}.npy": vote() for i in range(8)})
+    write_tar(archive, {f"val/cnn/ref/{i:06d}.png": bytes(300) for i in range(8)})
     block = 512 + 512  # a header and a vote
     content = bytearray(archive.read_bytes())
     if damage == "cut":
@@ -123,7 +117,7 @@ def test_a_wrong_archive_does_not_stand_in_the_way_of_the_right_one(
     for name, members in {
         "outside": {"val/../../evil": b"x"},
         "another": {"val/readme.txt": b"hello"},
-        "right": {"val/cnn/judge/000000.npy": vote()},
+        "right": {"val/cnn/ref/000000.png": b"png"},
     }.items():
         places[name] = tmp_path / name
         places[name].mkdir()
@@ -131,7 +125,7 @@ def test_a_wrong_archive_does_not_stand_in_the_way_of_the_right_one(
     assert run(root, "fetch", "bapps", "--mirror", str(places["outside"])) == 2
     assert "It was put aside as" in capsys.readouterr().err
     assert run(root, "fetch", "bapps", "--mirror", str(places["another"])) == 2
-    assert "it holds no *.npy; it is another archive" in capsys.readouterr().err
+    assert "it holds no *.png; it is another archive" in capsys.readouterr().err
     assert run(root, "fetch", "bapps", "--mirror", str(places["right"])) == 0
     assert (places["right"] / "twoafc_val.tar.gz").exists()
 
@@ -139,15 +133,15 @@ def test_a_wrong_archive_does_not_stand_in_the_way_of_the_right_one(
 def test_an_empty_folder_is_not_a_release(root: Root, tmp_path: Path) -> None:
     (root.data / "bapps" / "2afc" / "val").mkdir(parents=True)
     (tmp_path / "mirror").mkdir()
-    write_tar(tmp_path / "mirror" / "twoafc_val.tar.gz", {"val/cnn/judge/000000.npy": vote()})
+    write_tar(tmp_path / "mirror" / "twoafc_val.tar.gz", {"val/cnn/ref/000000.png": b"png"})
     assert run(root, "fetch", "bapps", "--mirror", str(tmp_path / "mirror")) == 0
-    assert (root.data / "bapps" / "2afc" / "val" / "cnn" / "judge" / "000000.npy").exists()
+    assert (root.data / "bapps" / "2afc" / "val" / "cnn" / "ref" / "000000.png").exists()
 
 
 def test_an_archive_put_there_by_hand_is_kept(root: Root) -> None:
     archive = root.data / "bapps" / "archives" / "twoafc_val.tar.gz"
     archive.parent.mkdir(parents=True)
-    write_tar(archive, {"val/cnn/judge/000000.npy": vote()})
+    write_tar(archive, {"val/cnn/ref/000000.png": b"png"})
     assert run(root, "fetch", "bapps") == 0
     assert archive.exists()
     assert run(root, "fetch", "bapps") == 0

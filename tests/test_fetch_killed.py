@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import re
 import signal
 import subprocess
@@ -115,11 +116,13 @@ def test_a_fetch_killed_at_any_moment_goes_on_where_it_was(
 
 def test_an_archive_that_was_unpacked_as_its_fetch_was_killed_is_cleared_away(tmp_path: Path) -> None:
     place = tmp_path / "data" / "bapps"
-    (place / "2afc" / "val").mkdir(parents=True)
+    (place / "2afc" / "val" / "cnn").mkdir(parents=True)
     (place / "archives").mkdir()
     (place / "archives" / "twoafc_val.tar.gz").touch()
+    record = place / "archives" / "twoafc_val.tar.gz.sha256.json"
+    record.write_text(json.dumps({"sha256": "0" * 64, "size": 0, "url": "https://somewhere"}))
     assert main(["data", "fetch", "bapps", "--root", str(tmp_path)]) == 0
-    assert list((place / "archives").iterdir()) == []
+    assert list((place / "archives").iterdir()) == [record]
 
 
 def test_two_fetches_at_once_ask_once_and_end_well(tmp_path: Path) -> None:

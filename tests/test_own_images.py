@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 from humansim.cli import main
-from humansim.sources import releases
+from humansim.images import open_store
+from humansim.root import Root
+from humansim.sources import read, releases
 from humansim.sources.simulated_psiz import write_birds16, write_hsj
+from humansim.spec import Variant
 
 
 @pytest.fixture(scope="module", params=["by class", "flat"])
@@ -53,6 +56,8 @@ def test_all_there_is_linked_and_linking_again_changes_nothing(hsj: Path, mine: 
         assert (place / "images").is_symlink()
         assert (place / "images").samefile(mine)
     assert sorted(one.name for one in place.iterdir()) == ["ilsvrc2012_val_hsj", "images"]
+    root = Root.at(tmp_path / "root", tmp_path / "data")
+    open_store(root, read(Variant("hsj"), root), 16)
     assert main(["data", "verify", "hsj", "--resolution", "16", *where]) == 0
 
 

@@ -73,7 +73,7 @@ def unpack(
                     if is_file and parts:
                         raise WrongArchiveError(
                             f"{archive}: {name!r} is not in a folder {strip}; it is another archive than was expected: "
-                            f"delete it and fetch it again, or unpack it by hand so that {folder} holds its sets"
+                            f"fetch another, or unpack it by hand so that {folder} holds its sets"
                         )
                     continue
                 path = PurePosixPath(*parts[len(above) :])

@@ -44,7 +44,7 @@ RELEASES: dict[str, dict[str, Archive]] = {
             "2afc/val",
             "val",
             1_300_000_000,
-            "*.npy",
+            "*.png",
         ),
         "train": Archive(
             "about 151,300 triplets, 2 votes each, three sets",
@@ -52,7 +52,7 @@ RELEASES: dict[str, dict[str, Archive]] = {
             "2afc/train",
             "train",
             6_500_000_000,
-            "*.npy",
+            "*.png",
         ),
     },
     "birds16": {
