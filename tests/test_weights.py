@@ -13,7 +13,7 @@ from serving import Request, begin, head, serving
 from torch import Tensor, nn
 
 from humansim import plan
-from humansim.backbones import backbone, open_clip, weights
+from humansim.backbones import backbone, dino, open_clip, weights
 from humansim.backbones.module import Backbone, initialised_by
 from humansim.backbones.weights import WeightFile
 from humansim.cli import main
@@ -214,7 +214,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, dict[str, byt
     files: dict[str, bytes] = {}
 
     def answer(request: Request) -> None:
-        data = files.get(request.path.rpartition("/")[2])
+        data = None if "/gone/" in request.path else files.get(request.path.rpartition("/")[2])
         if data is None:
             head(request, 404, Content_Length=0)
         else:
@@ -260,9 +260,10 @@ def test_another_form_will_do(places: Path, server) -> None:
 
 
 def test_the_command_lists_fetches_from_a_mirror_and_verifies(
-    places: Path, server, capsys: pytest.CaptureFixture[str]
+    places: Path, server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     url, files = server
+    monkeypatch.setattr(dino, "RESNET50", WeightFile.at(f"{url}/gone/dino_resnet50_pretrain.pth"))
     assert main(["weights", "list", "dino_resnet50", "--json"]) == 0
     assert [row["there"] for row in json.loads(capsys.readouterr().out)] == ["no"]
     assert main(["weights", "fetch", "dino_resnet50", "--mirror", url]) == 2
