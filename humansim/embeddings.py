@@ -94,7 +94,10 @@ def embed(
     except OSError as error:
         raise BadInput(f"{kept.folder}: {error.strerror}; free some space, or delete the folder") from error
     place = _places(known, contents)
-    table = np.memmap(kept.folder / ROWS, dtype=np.float32, mode="r").reshape(len(known), -1)
+    with np.load(kept.folder / INDEX, allow_pickle=False) as saved:
+        width = int(saved["bytes"]) // len(saved["rows"]) // 4
+    # Behind the rows that are known there may be some that no index came to tell of.
+    table = np.memmap(kept.folder / ROWS, dtype=np.float32, mode="r", shape=(len(known), width))
     values = np.ascontiguousarray(table[place])
     for row, value in zip(place, values, strict=True):
         if zlib.crc32(value.data) != known["crc"][row]:

@@ -92,7 +92,10 @@ def test_rows_that_no_index_came_to_tell_of_are_written_over(tmp_path: Path, pix
     place = kept(tmp_path)
     embed(embedder, pixels, np.arange(20), place)
     with open(place.folder / ROWS, "ab") as file:  # killed before the index was put in place
-        file.write(b"half a row")
+        file.write(b"\0" * 4 * plain.shape[1] + b"half a row")
+    found, passes = embed(embedder, pixels, np.arange(20), place)
+    assert passes == 0
+    assert torch.equal(found, plain[:20])
     found, passes = embed(embedder, pixels, np.arange(30), place)
     assert passes == 10
     assert torch.equal(found, plain[:30])
