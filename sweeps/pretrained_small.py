@@ -1,7 +1,7 @@
 """`pretrained` in small, without a download: 11 little networks on the simulated releases, the judges simulated.
 
 One has its real ImageNet weights; the others, random, stand in for the eleven. 11 x 11 x 3 = 363 cells out of 11 passes
-over about 1,400 images, two minutes on 2 cores. Expected: nothing of any truth; that the trained network is above the
+over 571 images, two to three minutes on 2 cores. Expected: nothing of any truth; that the trained network is above the
 random ones.
 """
 
