@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from humansim import __version__, cli_data, cli_weights
+from humansim import __version__, cli_data, cli_trial, cli_weights
 
 if TYPE_CHECKING:
     from humansim.root import Root
-    from humansim.spec import Sweep, Trial
+    from humansim.spec import Sweep
 
 DESCRIPTION = """\
 Which image model judges similarity as people do, and what makes it better at it?
@@ -93,16 +93,6 @@ def _parser() -> argparse.ArgumentParser:
     one = command("plan", _plan, "list a sweep's cells and trials, and what is there of them", where, output)
     one.add_argument("sweep", metavar="SWEEP", help=a_sweep)
     one = command(
-        "run",
-        _run,
-        "run one trial in this process\n\n"
-        "example: humansim run source=sample paradigm=triplet paradigm.margin=0.5 lr=1e-4",
-        where,
-        track,
-        output,
-    )
-    one.add_argument("settings", nargs="*", metavar="AXIS=VALUE", help="fields of the trial and arguments of its parts")
-    one = command(
         "sweep",
         _sweep,
         "run what is missing of a sweep\n\n"
@@ -120,18 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("kind", nargs="?", choices=kinds)
     cli_data.add(commands, where, output)
     cli_weights.add(commands, output)
-    one = command(
-        "evaluate",
-        _evaluate,
-        "score a backbone on human judgements, all of them, under three measures\n\n"
-        "example: humansim evaluate timm:resnet18 --source my_judgements resolution=112",
-        where,
-        track,
-        output,
-    )
-    one.add_argument("backbone", metavar="BACKBONE", help="see humansim list backbones")
-    one.add_argument("settings", nargs="*", metavar="AXIS=VALUE", help="as in resolution=112 threads=8")
-    one.add_argument("--source", required=True, help="a folder with judgements.csv or .parquet, or a source's name")
+    cli_trial.add(commands, where, track, output)
     one = command(
         "score",
         _score,
@@ -178,7 +157,7 @@ def _sweep(given: argparse.Namespace) -> int:
     simulated = tables.simulated(result for _, result in report.best if result is not None)
     counts = plan.plan(sweep, root).counts()
     if given.json:
-        _print_json(
+        show.json_document(
             {
                 "sweep": sweep.name,
                 "states": counts,
@@ -209,13 +188,13 @@ def _sweep(given: argparse.Namespace) -> int:
 
 
 def _plan(given: argparse.Namespace) -> int:
-    from humansim import plan
+    from humansim import plan, show
 
     found = plan.plan(plan.load_sweep(given.sweep), _root(given))
     counts = found.counts()
     missing = [file.name for file in plan.missing_weights(found.cells)]
     if given.json:
-        _print_json(
+        show.json_document(
             {
                 "sweep": found.sweep.name,
                 "states": counts,
@@ -259,7 +238,7 @@ def _status(given: argparse.Namespace) -> int:
         for found in plans
     }
     if given.json:
-        _print_json(
+        show.json_document(
             [
                 {
                     "sweep": found.sweep.name,
@@ -316,56 +295,10 @@ def _list(given: argparse.Namespace) -> int:
     if given.kind:
         kinds = {given.kind: kinds[given.kind]}
     if given.json:
-        _print_json(kinds)
+        show.json_document(kinds)
     else:
         for kind, rows in kinds.items():
             show.console().print(show.plain(rows, kind))
-    return 0
-
-
-def _run(given: argparse.Namespace) -> int:
-    from humansim.spec import Trial
-
-    return _one_trial(given, Trial(), _root(given))
-
-
-def _evaluate(given: argparse.Namespace) -> int:
-    from humansim import sources
-    from humansim.spec import Trial, Variant
-
-    root, source = sources.named(_root(given), given.source)
-    trial = Trial(source=source, protocol="all", backbone=Variant(given.backbone))
-    return _one_trial(given, trial, root)
-
-
-def _one_trial(given: argparse.Namespace, trial: "Trial", root: "Root") -> int:
-    from humansim import plan, show, tables
-    from humansim.errors import BadInput
-    from humansim.results import Failure
-    from humansim.spec import Sweep, Trial
-    from humansim.submit import run_one
-    from humansim.tracking import how_to_open, run_name, tracking_uri
-
-    settings = _settings(given.settings)
-    trial = plan.checked(trial.having(settings))
-    for axis in settings:
-        if "." in axis and getattr(trial, axis.partition(".")[0]) is None:
-            raise BadInput(f"the trial has no {axis.partition('.')[0]}, so {axis} sets nothing")
-    uri = tracking_uri(root, given.tracking)
-    with show.Terminal(Trial()) as terminal:
-        result = run_one(trial, Sweep(name="single-trials", base=trial), root, terminal, uri)
-    if isinstance(result, Failure):
-        print(f"{result.traceback}\nhumansim: failed: {result.reason}", file=sys.stderr)
-        return 1
-    simulated = result.provenance["simulated_judges"]
-    if given.json:
-        _print_json({**result.model_dump(mode="json"), "id": trial.id, "simulated_judges": simulated, "tracking": uri})
-    else:
-        show.console().print(
-            *show.scores(tables.of_result(result), f"{run_name(trial, Trial())} on {trial.source}", simulated)
-        )
-    last = show.console(stderr=given.json)
-    last.print(f"Results: {root.results / trial.id}   Runs: {how_to_open(uri)}", soft_wrap=True, markup=False)
     return 0
 
 
@@ -397,7 +330,7 @@ def _score(given: argparse.Namespace) -> int:
     found = {name: None if value != value else value for name, value in found.items()}
     found["ties"] = int((left == right).sum())
     if given.json:
-        _print_json({"file": str(file), **found})
+        show.json_document({"file": str(file), **found})
         return 0
 
     def percent(name: str) -> str:
@@ -423,32 +356,6 @@ def _root(given: argparse.Namespace) -> "Root":
     from humansim.root import Root
 
     return Root.at(given.root, given.data)
-
-
-def _settings(given: Sequence[str]) -> dict[str, Any]:
-    """AXIS=VALUE pairs; a value is read as JSON where it is JSON (1e-4, true, null), else as text."""
-    import json
-
-    from humansim.errors import BadInput
-
-    settings: dict[str, Any] = {}
-    for one in given:
-        axis, equals, text = one.partition("=")
-        if not equals or not axis:
-            raise BadInput(f"{one!r} is not of the form AXIS=VALUE, as in lr=1e-4 or paradigm.margin=0.5")
-        if axis in settings:
-            raise BadInput(f"{axis} is given twice")
-        try:
-            settings[axis] = json.loads(text)
-        except ValueError:
-            settings[axis] = None if text.lower() == "none" else text
-    return settings
-
-
-def _print_json(document: Any) -> None:
-    import json
-
-    print(json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Backbone + projection head; embeddings, each image once; distances, all measures from the same embeddings."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Literal, Protocol
 
 import numpy as np
@@ -8,10 +9,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from humansim.backbones.module import Backbone
+from humansim.backbones.module import Backbone, Scorer
 from humansim.judgements import Triplets
 
 MEASURES = ("cosine", "l2", "l1")
+OWN = "own"  # the one measure of what judges pairs without embedding them
 BATCH = 64  # images in one forward pass of an evaluation: fixed, since on a CPU the bits depend on it
 BLOCK = 1 << 24  # numbers in one block of differences: 64 MiB
 
@@ -70,18 +72,19 @@ class Embedder(nn.Module):
         was_training = self.training
         self.eval()
         found: Tensor | None = None
-        for start in range(0, len(rows), BATCH):
-            some = rows[start : start + BATCH]
-            images = as_images(pixels, some, self.device)
-            if fixed and len(some) < BATCH:
-                images = torch.cat([images, images.new_zeros(BATCH - len(some), *images.shape[1:])])
+        done = 0
+        for images in _batches(pixels, rows, self.device):
+            count = len(images)
+            if fixed and count < BATCH:
+                images = torch.cat([images, images.new_zeros(BATCH - count, *images.shape[1:])])
             with self._autocast():
-                embedded = self.backbone(images.contiguous(memory_format=torch.channels_last))[: len(some)].float()
+                embedded = self.backbone(images.contiguous(memory_format=torch.channels_last))[:count].float()
             if found is None:  # filled in place: a list of parts would need the memory twice
                 found = embedded.new_empty(len(rows), embedded.shape[1])
-            found[start : start + len(some)] = embedded
+            found[done : done + count] = embedded
+            done += count
             if progress:
-                progress(start + len(some), len(rows))
+                progress(done, len(rows))
         self.train(was_training)
         return torch.empty(0, 0) if found is None else found
 
@@ -92,7 +95,27 @@ class Embedder(nn.Module):
 
 def as_images(pixels: Images, rows: NDArray[np.int64], device: torch.device) -> Tensor:
     """Rows of uint8 images [n, r, r, 3] as a float tensor [b, 3, r, r] in [0, 1] on the device."""
-    return torch.from_numpy(pixels[rows]).to(device).permute(0, 3, 1, 2).float() / 255
+    return _in_unit_range(torch.from_numpy(pixels[rows]).to(device))
+
+
+def _in_unit_range(images: Tensor) -> Tensor:
+    return images.permute(0, 3, 1, 2).float() / 255
+
+
+def _batches(pixels: Images, rows: NDArray[np.int64], device: torch.device) -> Iterator[Tensor]:
+    """Images of these rows in batches, as `as_images`; the next one is read while the last one is worked on."""
+
+    def read(start: int) -> Tensor:
+        raw = torch.from_numpy(pixels[rows[start : start + BATCH]])
+        return raw.pin_memory() if device.type == "cuda" else raw
+
+    with ThreadPoolExecutor(1, "reading images") as ahead:
+        coming = ahead.submit(read, 0)
+        for start in range(0, len(rows), BATCH):
+            raw = coming.result()
+            if start + BATCH < len(rows):
+                coming = ahead.submit(read, start + BATCH)
+            yield _in_unit_range(raw.to(device, non_blocking=True))
 
 
 def distance(a: Tensor, b: Tensor, measure: str) -> Tensor:
@@ -130,20 +153,63 @@ def distances(
     Raises:
         FloatingPointError: a distance is not finite: the network has diverged. Scored, it would pass for chance.
     """
-    at = np.searchsorted(rows, triplets.images)
-    low = np.minimum(at[:, :1], at[:, 1:])  # both ways round is one pair
-    high = np.maximum(at[:, :1], at[:, 1:])
-    pairs, position = np.unique(low * len(rows) + high, return_inverse=True)
-    first = torch.from_numpy(pairs // len(rows)).to(embeddings.device)
-    second = torch.from_numpy(pairs % len(rows)).to(embeddings.device)
+    first, second, position = _pairs(np.searchsorted(rows, triplets.images))
     block = max(1, BLOCK // embeddings.shape[1])
     found: dict[str, list[Tensor]] = {measure: [] for measure in MEASURES}
-    for start in range(0, len(pairs), block):
-        a, b = embeddings[first[start : start + block]], embeddings[second[start : start + block]]
+    for start in range(0, len(first), block):
+        some = slice(start, start + block)
+        a, b = (embeddings[torch.from_numpy(which[some]).to(embeddings.device)] for which in (first, second))
         for measure in MEASURES:
             found[measure].append(distance(a, b, measure))
-    position = position.reshape(len(triplets), 2)
     values = {measure: torch.cat(parts).cpu().numpy() for measure, parts in found.items()}
+    return _of_triplets(values, position)
+
+
+@torch.inference_mode()
+def scored(
+    scorer: Scorer,
+    pixels: Images,
+    triplets: Triplets,
+    progress: Progress | None = None,
+) -> dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    """Distances from query to left and to right of every triplet as a published metric has them.
+
+    Each pair of images is judged once, in batches of one shape.
+
+    Args:
+        pixels: uint8 images [n, r, r, 3], by the numbers that the triplets have.
+        progress: called with pairs done and pairs in all.
+
+    Returns:
+        "own" -> (to left [n], to right [n]).
+    """
+    scorer.eval()
+    first, second, position = _pairs(triplets.images)
+    found: list[Tensor] = []
+    both = np.stack([np.resize(which, -(-len(first) // BATCH) * BATCH) for which in (first, second)])
+    # A batch of first images, one of the second ones, and so on: what comes next is read ahead.
+    rows = both.reshape(2, -1, BATCH).transpose(1, 0, 2).reshape(-1)
+    batches = _batches(pixels, rows, scorer.device)
+    for a, b in zip(batches, batches, strict=True):
+        found.append(scorer(a, b))
+        if progress:
+            progress(min(len(first), BATCH * len(found)), len(first))
+    values = torch.cat(found)[: len(first)].cpu().numpy()
+    return _of_triplets({OWN: values}, position)
+
+
+def _pairs(images: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """The distinct pairs of images that triplets [n, 3] show to left and right, and where theirs are [n, 2]."""
+    low = np.minimum(images[:, :1], images[:, 1:])  # both ways round is one pair
+    high = np.maximum(images[:, :1], images[:, 1:])
+    base = int(images.max(initial=0)) + 1
+    pairs, position = np.unique(low * base + high, return_inverse=True)
+    return pairs // base, pairs % base, position.reshape(len(images), 2)
+
+
+def _of_triplets(
+    values: dict[str, NDArray[np.float32]], position: NDArray[np.int64]
+) -> dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]:
     if not all(np.isfinite(of_pairs).all() for of_pairs in values.values()):
         raise FloatingPointError("distances are not finite: the network has diverged; try a lower learning rate")
     return {measure: (of_pairs[position[:, 0]], of_pairs[position[:, 1]]) for measure, of_pairs in values.items()}

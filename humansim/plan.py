@@ -42,10 +42,22 @@ def checked(trial: Trial) -> Trial:
     for field, registry in REGISTRIES.items():
         given: Variant | None = getattr(trial, field)
         variants[field] = registry.normal(given) if given is not None else None
-    if trial.paradigm is not None and not backbone.entry(trial.backbone).facts.get("trainable", True):
-        raise BadInput(f"backbone {trial.backbone} has nothing to train; leave it out of the cells with a paradigm")
-    if trial.fit_on is not None and "sets" in (facts := source.entry(trial.source).facts):
-        members(facts["sets"], trial.fit_on)
+    facts = backbone.entry(trial.backbone).facts
+    if "check" in facts:
+        facts["check"](**trial.backbone.kwargs)
+    if trial.paradigm is not None and not facts.get("trainable", True):
+        why = "is a published metric, used as it is" if facts.get("pairwise") else "has nothing to train"
+        raise BadInput(f"backbone {trial.backbone} {why}; leave it out of the cells with a paradigm")
+    if facts.get("pairwise"):
+        for field in ("layer", "pool", "precision"):
+            if getattr(trial, field) != Trial.model_fields[field].default:
+                raise BadInput(f"{field}: {trial.backbone} is a metric of pairs, used as published; leave {field} out")
+    elif trial.layer is not None and trial.layer not in facts.get("layers", ()):
+        from humansim.backbones.module import check_layer
+
+        check_layer(variants["backbone"], trial.layer)
+    if trial.fit_on is not None and "sets" in (known := source.entry(trial.source).facts):
+        members(known["sets"], trial.fit_on)
     return trial.having(variants)
 
 

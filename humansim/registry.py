@@ -93,7 +93,7 @@ class Registry:
                 raise BadInput(f"{self.kind} {variant.name!r} has no argument {name!r}{near(name, known)}")
             hint = parameter.annotation
             if not _fits(value, hint):
-                wanted = getattr(hint, "__name__", None) or str(hint).replace("typing.", "")
+                wanted = _spelt(hint)
                 raise BadInput(f"{self.kind}.{name}: {variant.name!r} takes {wanted}, got {value!r}")
             if parameter.default is inspect.Parameter.empty or canonical(value) != canonical(parameter.default):
                 kept[name] = value
@@ -109,6 +109,12 @@ class Registry:
         return entry.function(*given, *([member] if colon else []), **variant.kwargs)
 
 
+def _spelt(hint: Any) -> str:
+    if typing.get_origin(hint) is tuple:
+        return f"a list of {_spelt(typing.get_args(hint)[0])}"
+    return getattr(hint, "__name__", None) or str(hint).replace("typing.", "")
+
+
 def _near_few(name: str, names: list[str]) -> str:
     import difflib
 
@@ -117,7 +123,7 @@ def _near_few(name: str, names: list[str]) -> str:
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    """Whether a plain value fits an annotation made of bool, int, float, str, None, Literal and unions of these."""
+    """Whether a plain value fits an annotation: of bool, int, float, str, None, Literal, unions and tuples of these."""
     origin = typing.get_origin(hint)
     if hint is Any:
         return True
@@ -125,6 +131,8 @@ def _fits(value: Any, hint: Any) -> bool:
         return value in typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):
         return any(_fits(value, option) for option in typing.get_args(hint))
+    if origin is tuple:  # a list in JSON and on the command line
+        return isinstance(value, (list, tuple)) and all(_fits(item, typing.get_args(hint)[0]) for item in value)
     if hint is float:
         return isinstance(value, (int, float)) and not isinstance(value, bool)
     if hint is int:

@@ -36,6 +36,7 @@ RESULT, FAILURE, CHECKPOINT, ANSWERS, WEIGHTS = (
 class Score(Frozen):
     """One backbone on one set under one measure; shares in [0, 1], None where it cannot be told.
 
+    `measure` is cosine, l2 or l1, or "own" of a published metric;
     `score` is the 2AFC score with its 95 % interval `low`, `high` (bootstrap, clustered by judgement trial or query);
     `accuracy` is against the majority; `plug_in`, `fresh_judge` and `best` are the human ceilings of the set.
     """
@@ -59,8 +60,8 @@ class Result(Frozen):
     Attributes:
         history: one row an epoch: epoch, loss, validation (2AFC, cosine, mean over the sets fitted on), lr, seconds,
             images_per_second, and time (milliseconds since 1970).
-        provenance: versions, device, fingerprints of data and weights, whether judges were simulated, and the
-            leakage stamp `shared`.
+        provenance: versions, device, fingerprints of data and weights, whether judges were simulated, the leakage
+            stamp `shared`, and of the `backbone` family, size and pre-training.
         seconds: prepare, train, evaluate.
         peak_memory: bytes: of the device's memory on a GPU, of the process's on a CPU.
         finished: milliseconds since 1970.
@@ -74,8 +75,19 @@ class Result(Frozen):
     peak_memory: int
     finished: int
 
-    def mean(self, part: str, measure: str = "cosine") -> float:
-        """The 2AFC score, mean over the sets; in validation over those that were fitted on."""
+    @property
+    def measure(self) -> str:
+        """The measure that is reported where there is room for one: cosine; a published metric's own."""
+        measures = [score.measure for score in self.scores]
+        return measures[0] if measures and "cosine" not in measures else "cosine"
+
+    def mean(self, part: str, measure: str | None = None) -> float:
+        """The 2AFC score, mean over the sets; in validation over those that were fitted on.
+
+        Args:
+            measure: None for the one that is reported (`measure`).
+        """
+        measure = measure or self.measure
         on = self.trial.fit_on if part == "validation" else None
         scores = [
             s.score

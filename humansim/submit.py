@@ -3,7 +3,7 @@
 import contextlib
 import signal
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -149,17 +149,17 @@ def submit(
         return Report(best, outcomes, left, interrupted, untracked)
 
 
-def run_one(trial: Trial, sweep: Sweep, root: Root, watcher: Watcher, tracking: str) -> Outcome:
-    """Runs one trial in this process, again if it failed before, and logs it to the sweep's experiment.
+def run_here(trials: Sequence[Trial], sweep: Sweep, root: Root, watcher: Watcher, tracking: str) -> list[Outcome]:
+    """Runs trials in this process, again if they failed before, and logs them to the sweep's experiment.
 
     Raises:
         BadInput: anything the user can mend.
     """
     watcher.step("reading images and judgements")
-    data = {trial.source: prepare(trial, root, partial(watcher.progress, "decoding images")).fingerprint}
-    before = results.load(root, trial)
-    check_unmixed([before] if before else [], data)
-    results.forget_failure(root, trial)
+    data = {}
+    for trial in trials:
+        data[trial.source] = prepare(trial, root, partial(watcher.progress, "decoding images")).fingerprint
+    check_unmixed([o for trial in trials if (o := results.load(root, trial)) is not None], data)
     from humansim import train
     from humansim.launch import raised
     from humansim.tracking import Tracker
@@ -167,28 +167,33 @@ def run_one(trial: Trial, sweep: Sweep, root: Root, watcher: Watcher, tracking: 
     watcher.step("opening MLflow")
     tracker = Tracker(tracking, root, sweep)
 
-    def epoch(row: Row) -> None:
-        tracker.epoch(trial, row)
-        watcher.epoch(trial, row)
+    def run(trial: Trial) -> Outcome:
+        def epoch(row: Row) -> None:
+            tracker.epoch(trial, row)
+            watcher.epoch(trial, row)
 
-    embedding = partial(watcher.progress, "embedding images")
-    watcher.started(1)
-    try:
-        outcome: Outcome
+        results.forget_failure(root, trial)
+        embedding = partial(watcher.progress, f"embedding images: {trial.backbone}")
         try:
-            with _stoppable():
-                outcome = train.run(trial, root, report=epoch, progress=embedding)
+            return train.run(trial, root, report=epoch, progress=embedding)
         except BadInput:
             raise
         except Exception as error:
-            outcome = raised(trial, root, error)
-        tracker.ended(outcome)
-        watcher.ended(outcome, known=False)
+            return raised(trial, root, error)
+
+    watcher.started(len(trials))
+    ended = []
+    try:
+        with _stoppable():
+            for trial in trials:
+                ended.append(run(trial))
+                tracker.ended(ended[-1])
+                watcher.ended(ended[-1], known=False)
     finally:
         untracked = tracker.close()
     if untracked is not None:
-        raise BadInput(f"the trial is in {results.folder(root, trial)}, but MLflow did not take it: {untracked}")
-    return outcome
+        raise BadInput(f"the trials are under {root.results}, but MLflow did not take them: {untracked}")
+    return ended
 
 
 def _launch(

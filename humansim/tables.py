@@ -12,12 +12,15 @@ Table = list[dict[str, Any]]
 
 
 def kind(result: Result) -> str:
-    """What a result is to a reader: the floor, an untrained (random weights), pretrained or fine-tuned model;
-    contaminated if it was fitted on what it is evaluated on."""
-    if not backbone.entry(result.trial.backbone).facts.get("trainable", True):
+    """What a result is to a reader: the floor (no network), an untrained (random weights), pretrained or fine-tuned
+    model, a published metric; contaminated if it was fitted on what it is evaluated on."""
+    facts = backbone.entry(result.trial.backbone).facts
+    if facts.get("family") == "none":
         return "floor"
     if result.trial.paradigm is None:
-        return "untrained" if result.trial.backbone.kwargs.get("weights") == "random" else "pretrained"
+        if result.trial.backbone.kwargs.get("weights") == "random":
+            return "untrained"
+        return "metric" if facts.get("pairwise") else "pretrained"
     return "contaminated" if result.provenance["shared"].get("contaminated") else "fine-tuned"
 
 
@@ -40,22 +43,23 @@ def of_sweep(best: Iterable[tuple[Cell, Result | None]]) -> Table:
                 "sets": {
                     score.set: {"score": score.score, "low": score.low, "high": score.high}
                     for score in result.scores
-                    if score.part == "test" and score.measure == "cosine"
+                    if score.part == "test" and score.measure == result.measure
                 },
             }
         )
-    order = ("floor", "untrained", "pretrained", "fine-tuned", "contaminated")
+    order = ("floor", "untrained", "metric", "pretrained", "fine-tuned", "contaminated")
     table.sort(key=lambda row: order.index(row["kind"]))
     return with_people(table, [result for _, result in found])
 
 
-def of_result(result: Result) -> Table:
-    """One row for each measure of one evaluated model, chance and ceilings around."""
-    measures = list(dict.fromkeys(score.measure for score in result.scores))
+def of_result(result: Result, floors: Sequence[Result] = ()) -> Table:
+    """One row for each measure of one evaluated model and for each floor, chance and ceilings around."""
+    rows = [(floor, floor.measure) for floor in floors]
+    rows += [(result, measure) for measure in dict.fromkeys(score.measure for score in result.scores)]
     table: Table = [
         {
             "kind": kind(result),
-            "axes": {"measure": measure},
+            "axes": {"backbone": str(result.trial.backbone), "measure": measure},
             "trial": result.trial.id,
             "sets": {
                 score.set: {
@@ -69,7 +73,7 @@ def of_result(result: Result) -> Table:
                 if score.part == "test" and score.measure == measure
             },
         }
-        for measure in measures
+        for result, measure in rows
     ]
     return with_people(table, [result])
 

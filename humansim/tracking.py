@@ -225,6 +225,7 @@ class Tracker:
             "judges": "simulated judges" if outcome.provenance["simulated_judges"] else "people",
             "weights": outcome.provenance["weights"]["origin"],
             "data": outcome.provenance["data"][:16],
+            **_facts_of(outcome),
         }
         self.client.log_batch(
             run,
@@ -241,6 +242,15 @@ class Tracker:
         self._finished.add(trial.id)
 
 
+def _facts_of(result: Result) -> dict[str, str]:
+    """What the backbone is and has learnt from, as tags to filter and group by."""
+    facts: dict[str, Any] = dict(result.provenance.get("backbone", {}))
+    learnt = facts.pop("pretraining", None) or {}
+    named = {f"backbone.{key}": value for key, value in facts.items()}
+    named |= {f"pretraining.{key}": value for key, value in learnt.items()}
+    return {key: str(value) for key, value in named.items() if value is not None}
+
+
 def run_name(trial: Trial, base: Trial) -> str:
     """A name a person can read: backbone, paradigm, and in what the trial differs from the sweep's base."""
     # Without a paradigm the base would not show what it says of training.
@@ -255,7 +265,7 @@ def run_name(trial: Trial, base: Trial) -> str:
 
 
 def final_metrics(result: Result) -> dict[str, float]:
-    """What a finished run shows: means over sets under cosine, every measure and set on the test part, ceilings.
+    """What a finished run shows: means over sets, every set and measure on the test part, ceilings.
 
     MLflow makes a section of charts of what stands before the last slash, in alphabetical order.
     """
@@ -264,7 +274,7 @@ def final_metrics(result: Result) -> dict[str, float]:
     for score in tested:
         metrics[_metric_name(f"2afc/{score.measure}/{score.set}")] = score.score
     for name in ("fresh_judge", "best"):
-        of_sets = [getattr(s, name) for s in tested if s.measure == "cosine" and getattr(s, name) is not None]
+        of_sets = [getattr(s, name) for s in tested if s.measure == result.measure and getattr(s, name) is not None]
         if of_sets:
             metrics[f"ceiling/{name}"] = sum(of_sets) / len(of_sets)
     metrics["cost/seconds"] = sum(result.seconds.values())

@@ -5,6 +5,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from humansim import audit, embeddings, results
-from humansim.backbones import backbone
-from humansim.backbones.module import Backbone, initialised_by
-from humansim.embedder import MEASURES, Embedder, as_images, distances
+from humansim.backbones import Pretraining, backbone
+from humansim.backbones.module import Backbone, Scorer, initialised_by
+from humansim.embedder import Embedder, as_images, distances, scored
 from humansim.errors import BadInput
 from humansim.material import Material, Progress, prepare, resize_of
 from humansim.optimizers import optimizer
@@ -57,7 +59,7 @@ def run(
         ended = results.load(root, trial)
         if isinstance(ended, Result):
             return ended
-        place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        place = _place(device)
         _reset_peak_memory(place)
         seconds, clock = {}, time.perf_counter()
         material = prepare(trial, root)
@@ -67,31 +69,31 @@ def run(
 
         history: list[Row] = []
         clock = time.perf_counter()
-        embedder = Embedder(network, precision=trial.precision).to(place)
-        if trial.paradigm is not None:
-            objective: Objective = paradigm.make(trial.paradigm)
-            embedder, history = _fit(trial, objective, embedder, material, folder, pretrained, report)
+        judge: Embedder | Scorer
+        if isinstance(network, Scorer):
+            judge = network.to(place)
+        else:
+            judge = Embedder(network, precision=trial.precision).to(place)
+            if trial.paradigm is not None:
+                objective: Objective = paradigm.make(trial.paradigm)
+                judge, history = _fit(trial, objective, judge, material, folder, pretrained, report)
         seconds["train"] = time.perf_counter() - clock
 
         clock = time.perf_counter()
-        processor = torch.cuda.get_device_name(place) if place.type == "cuda" else _processor()
-        kept = None
-        if trial.paradigm is None and backbone.entry(trial.backbone).facts.get("trainable", True):
-            rule = resize_of(trial).name
-            kept = embeddings.cache(root, trial, pretrained, rule, processor, material.store.contents)
-        scores, answers, passes = evaluate(embedder, material, progress, kept)
+        kept = _kept(trial, root, material, pretrained, place) if trial.paradigm is None else None
+        scores, answers, passes = evaluate(judge, material, progress, kept)
         seconds["evaluate"] = time.perf_counter() - clock
         with written_whole(folder / results.ANSWERS) as file:
             answers.to_parquet(file, index=False)
-        if trial.paradigm is not None:
-            _save_weights(embedder.backbone, folder / results.WEIGHTS)
+        if trial.paradigm is not None and isinstance(judge, Embedder):
+            _save_weights(judge.backbone, folder / results.WEIGHTS)
         result = Result(
             trial=trial,
             scores=scores,
             history=tuple(history),
             provenance={
                 "versions": _versions(),
-                "device": processor,
+                "device": _processor(place),
                 "data": material.fingerprint,
                 "weights": {"origin": network.weights, "fingerprint": pretrained},
                 "simulated_judges": material.judgements.simulated,
@@ -101,6 +103,7 @@ def run(
                 },
                 "fit": 0 if material.fit is None else len(material.fit),
                 "embedded": passes,
+                "backbone": _described(trial),
             },
             seconds=seconds,
             peak_memory=_peak_memory(place),
@@ -111,13 +114,33 @@ def run(
         return result
 
 
+def embed(
+    trial: Trial, root: Root, *, device: str | None = None, progress: Progress | None = None
+) -> tuple[list[str], NDArray[np.float32]]:
+    """Names [n] and embeddings [n, d] of the images that are evaluated on, by the trial's backbone as pre-trained.
+
+    Raises:
+        BadInput: the data, or a backbone that cannot be made or gives no embeddings.
+    """
+    with _reproducible(trial.threads):
+        material, network = prepare(trial, root), _make_backbone(trial)
+        if isinstance(network, Scorer):
+            raise BadInput(f"backbone {trial.backbone} judges pairs of images; it has no embeddings")
+        place = _place(device)
+        kept = _kept(trial, root, material, network.fingerprint(), place)
+        rows = material.images_of("validation", "test")
+        judge = Embedder(network, precision=trial.precision).to(place)
+        found, _ = embeddings.embed(judge, material.store, rows, kept, progress)
+        return [material.judgements.images[row] for row in rows], found.cpu().numpy()
+
+
 def evaluate(
-    embedder: Embedder,
+    judge: Embedder | Scorer,
     material: Material,
     progress: Progress | None = None,
     kept: embeddings.Cache | None = None,
 ) -> tuple[tuple[Score, ...], pd.DataFrame, int]:
-    """Scores of all sets, parts and measures from one embedding of each image.
+    """Scores of all sets, parts and measures from one embedding of each image; of a metric, from each pair once.
 
     Args:
         kept: embeddings of earlier evaluations of the same weights, if there are any.
@@ -125,43 +148,45 @@ def evaluate(
     Returns:
         Scores; the answers that they are made of; how many images were embedded for them.
     """
-    judgements, triplets = material.judgements, material.judgements.triplets
-    rows = material.images_of("validation", "test")
-    embedded, passes = embeddings.embed(embedder, material.store, rows, kept, progress)
-    scores, answers = [], []
+    judgements = material.judgements
+    parts = {part: rows for part in ("validation", "test") if len(rows := material.split.parts[part])}
+    chosen = np.concatenate(list(parts.values()))
+    shown = judgements.triplets[chosen]
+    if isinstance(judge, Scorer):
+        found, passes = scored(judge, material.store, shown, progress), 0
+    else:
+        images = np.unique(shown.images)
+        embedded, passes = embeddings.embed(judge, material.store, images, kept, progress)
+        found = distances(embedded, images, shown)
     names = np.array(judgements.images, dtype=object)
-    for part in ("validation", "test"):
-        chosen = material.split.parts[part]
-        if len(chosen) == 0:
-            continue
-        some = triplets[chosen]
-        found = distances(embedded, rows, some)
-        frame = pd.DataFrame(
-            {
-                "triplet": chosen,
-                "part": part,
-                "set": np.array(judgements.sets, dtype=object)[some.set],
-                "query": names[some.query],
-                "left": names[some.left],
-                "right": names[some.right],
-                "choice": some.choice,
-                "judges": some.judges,
-                "cluster": some.cluster,
-            }
-        )
-        for measure, (to_left, to_right) in found.items():
-            frame[f"to_left_{measure}"], frame[f"to_right_{measure}"] = to_left, to_right
-        answers.append(frame)
-        for index in np.unique(some.set):
-            here = some.set == index
-            human = ceilings(some.choice[here], some.judges[here])
-            for measure in MEASURES:
-                to_left, to_right = found[measure]
-                measured = summary(to_left[here], to_right[here], some.choice[here], some.cluster[here])
+    answers = pd.DataFrame(
+        {
+            "triplet": chosen,
+            "part": np.repeat(list(parts), [len(rows) for rows in parts.values()]),
+            "set": np.array(judgements.sets, dtype=object)[shown.set],
+            "query": names[shown.query],
+            "left": names[shown.left],
+            "right": names[shown.right],
+            "choice": shown.choice,
+            "judges": shown.judges,
+            "cluster": shown.cluster,
+        }
+    )
+    for measure, (to_left, to_right) in found.items():
+        answers[f"to_left_{measure}"], answers[f"to_right_{measure}"] = to_left, to_right
+    scores = []
+    for part in parts:
+        for index in np.unique(shown.set):
+            here = ((answers["part"] == part) & (shown.set == index)).to_numpy()
+            if not here.any():
+                continue
+            human = ceilings(shown.choice[here], shown.judges[here])
+            for measure, (to_left, to_right) in found.items():
+                measured = summary(to_left[here], to_right[here], shown.choice[here], shown.cluster[here])
                 shares = {key: None if value != value else value for key, value in {**measured, **vars(human)}.items()}
                 row = {"set": judgements.sets[index], "part": part, "measure": measure, **shares}
                 scores.append(Score.model_validate(row))
-    return tuple(scores), pd.concat(answers, ignore_index=True), passes
+    return tuple(scores), answers, passes
 
 
 def _fit(
@@ -260,16 +285,26 @@ def _known_of(trial: Trial) -> dict[str, Any]:
     return {} if trial.backbone.kwargs.get("weights") == "random" else facts
 
 
-def _make_backbone(trial: Trial) -> Backbone:
+def _described(trial: Trial) -> dict[str, Any]:
+    """What is known of the backbone, for the tables that the analysis groups by."""
+    facts = backbone.entry(trial.backbone).facts
+    learnt: Pretraining | None = _known_of(trial).get("pretraining")
+    return {
+        **{key: facts.get(key) for key in ("family", "features", "parameters")},
+        "pretraining": None if learnt is None else {**asdict(learnt), "language": learnt.language},
+    }
+
+
+def _make_backbone(trial: Trial) -> Backbone | Scorer:
     try:
         with initialised_by(0):  # whatever a backbone draws without a seed of its own
-            made: Backbone = backbone.make(trial.backbone)
+            made: Backbone | Scorer = backbone.make(trial.backbone)
     except BadInput as error:
         raise BadInput(f"backbone {trial.backbone}: {error}") from None
     except Exception as error:
         first = str(error).strip().partition("\n")[0].rstrip(".")
         raise BadInput(f"backbone {trial.backbone}: it could not be made: {type(error).__name__}: {first}") from error
-    return made.read_at(trial.layer, trial.pool)
+    return made if isinstance(made, Scorer) else made.read_at(trial.layer, trial.pool)
 
 
 def _load_checkpoint(file: Path, data: str, weights: str) -> dict[str, Any] | None:
@@ -329,8 +364,20 @@ def _peak_memory(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def _processor() -> str:
-    return f"cpu ({platform.machine()})"
+def _place(device: str | None) -> torch.device:
+    return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def _processor(place: torch.device) -> str:
+    return torch.cuda.get_device_name(place) if place.type == "cuda" else f"cpu ({platform.machine()})"
+
+
+def _kept(trial: Trial, root: Root, material: Material, weights: str, place: torch.device) -> embeddings.Cache | None:
+    """The kept embeddings of a pretrained backbone; none where there is no pass to save."""
+    if not backbone.entry(trial.backbone).facts.get("trainable", True):
+        return None
+    rule = resize_of(trial).name
+    return embeddings.cache(root, trial, weights, rule, _processor(place), material.store.contents)
 
 
 def _versions() -> dict[str, str]:

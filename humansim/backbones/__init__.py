@@ -8,7 +8,9 @@ Facts given to the decorator are known without loading anything:
 - `pretraining`: what the weights have learnt from (`Pretraining`);
 - `family`: "cnn", "transformer" or "none"; `features`: size of the embedding; `parameters`: of the trunk, in millions;
 - `files`: the weight files of a variant, a function of its arguments (`weights.files_of`);
+- `pairwise`: it is no backbone but a metric of pairs (`module.Scorer`): no embeddings, one measure, "own";
 - `trainable`: whether there is anything to fine-tune;
+- `check`: what is wrong with its arguments, beyond their types: a function of them that raises BadInput;
 - `layers`: modules of the trunk, from its input to its end, whose outputs a depth curve is drawn over.
 
 torch, timm, torchvision and open_clip are imported inside the functions, so that planning a sweep stays instant.
@@ -53,4 +55,4 @@ class Native:
 
 backbone = Registry("backbone")
 
-from humansim.backbones import dino, lite, open_clip, pixels, timm, torchvision  # noqa: E402, F401
+from humansim.backbones import dino, ensemble, lite, open_clip, perceptual, pixels, timm, torchvision  # noqa: E402, F401

@@ -1,6 +1,10 @@
-"""What every backbone is: normalisation and a trunk in one module, read at its end or at one of its layers."""
+"""What every backbone is: normalisation and a trunk in one module, read at its end or at one of its layers.
+
+And what stands beside the backbones: a `Scorer`, which knows distances of pairs only.
+"""
 
 import contextlib
+import functools
 import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
@@ -8,8 +12,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from humansim.backbones import backbone
 from humansim.errors import BadInput
-from humansim.spec import near
+from humansim.spec import Variant, near
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -39,6 +44,7 @@ class Backbone(nn.Module):
         self.prefix_tokens = prefix_tokens
         self.layer: str | None = None
         self.pool: Pool | None = None
+        self._calls: int | None = None  # of the layer in one pass, once that is known
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
 
@@ -57,7 +63,7 @@ class Backbone(nn.Module):
         if layer is not None and layer not in names:
             few = [name for name in names if name.count(".") <= 2]
             raise BadInput(f"layer: the backbone has no module {layer!r}{near(layer, few)}")
-        self.layer, self.pool = layer, pool
+        self.layer, self.pool, self._calls = layer, pool, None
         return self
 
     def forward(self, images: Tensor) -> Tensor:
@@ -67,18 +73,27 @@ class Backbone(nn.Module):
             BadInput: the layer's output is none that can be pooled as asked.
         """
         images = (images - self.mean) / self.std
-        if self.layer is None:
-            features: Any = self.trunk(images)
-        else:
-            # The hook lives for one pass only: a copied network must not write into the one it was copied from.
-            seen: list[Any] = []
-            hook = self.trunk.get_submodule(self.layer).register_forward_hook(lambda *given: seen.append(given[-1]))
-            try:
-                self.trunk(images)
-            finally:
-                hook.remove()
-            features = seen[-1] if seen else None
+        features: Any = self.trunk(images) if self.layer is None else self._output_of(self.layer, images)
         return self._pooled(features, len(images))
+
+    def _output_of(self, layer: str, images: Tensor) -> Any:
+        """What a layer gives the last time that it is called in a pass; what comes behind it is not computed."""
+        seen: list[Any] = []
+
+        def note(module: nn.Module, given: Any, output: Any) -> None:
+            seen.append(output)
+            if len(seen) == self._calls:
+                raise _Reached
+
+        # The hook lives for one pass only: a copied network must not write into the one it was copied from.
+        hook = self.trunk.get_submodule(layer).register_forward_hook(note)
+        try:
+            with contextlib.suppress(_Reached):
+                self.trunk(images)
+        finally:
+            hook.remove()
+        self._calls = len(seen) or None
+        return seen[-1] if seen else None
 
     def _pooled(self, features: Any, count: int) -> Tensor:
         if not isinstance(features, Tensor) or features.ndim < 2 or len(features) != count:
@@ -101,11 +116,48 @@ class Backbone(nn.Module):
 
     def fingerprint(self) -> str:
         """SHA-256 over the names and bytes of all weights."""
-        total = hashlib.sha256()
-        for name, tensor in sorted(self.state_dict().items()):
-            total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-            total.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-        return total.hexdigest()
+        return _fingerprint(self)
+
+
+class Scorer(nn.Module):
+    """A published metric of two images: it gives their distance and no embeddings.
+
+    Args:
+        network: from two batches of images [b, 3, r, r], RGB in [0, 1], to their distances [b].
+        weights: where the weights come from, in words.
+    """
+
+    place: Tensor
+
+    def __init__(self, network: nn.Module, weights: str) -> None:
+        super().__init__()
+        self.network = network
+        self.weights = weights
+        self.register_buffer("place", torch.empty(0), persistent=False)  # not every metric has parameters
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """Distances [b], float32; the smaller the more alike. Not every metric starts at zero."""
+        return self.network(a, b).float().reshape(len(a))  # type: ignore[no-any-return]
+
+    @property
+    def device(self) -> torch.device:
+        return self.place.device
+
+    def fingerprint(self) -> str:
+        """SHA-256 over the names and bytes of all weights."""
+        return _fingerprint(self)
+
+
+class _Reached(Exception):  # noqa: N818 - no error: the layer that is read at has been reached
+    pass
+
+
+def _fingerprint(module: nn.Module) -> str:
+    total = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        total.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return total.hexdigest()
 
 
 @contextlib.contextmanager
@@ -114,3 +166,20 @@ def initialised_by(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
+
+
+@functools.cache
+def check_layer(made: Variant, layer: str) -> None:
+    """Builds the network, without its weights, to see whether it has a layer.
+
+    Raises:
+        BadInput: it has not, or it cannot be built.
+    """
+    untrained = made.having(weights="random") if "weights" in backbone.entry(made).arguments else made
+    with initialised_by(0):
+        try:
+            with torch.device("meta"):  # modules without memory
+                network = backbone.make(untrained)
+        except NotImplementedError:  # open_clip moves what it makes
+            network = backbone.make(untrained)
+    network.read_at(layer)
