@@ -10,7 +10,7 @@ lint:
 	uv run lint-imports
 
 test:
-	uv run pytest
+	uv run pytest -n auto
 
 slow:
 	uv run pytest -m slow

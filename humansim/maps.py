@@ -1,5 +1,6 @@
 """Maps of embeddings: where images lie beside each other, in two dimensions, and as a table."""
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -28,7 +29,9 @@ def umap(
         raise BadInput(f"a map takes four images or more, not {len(embeddings)}")
     if neighbors < 2:
         raise BadInput(f"neighbors {neighbors}: a map takes two or more")
-    from umap import UMAP
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ImportWarning)  # of a part that wants Tensorflow
+        from umap import UMAP
 
     made = UMAP(
         n_neighbors=min(neighbors, len(embeddings) - 1),

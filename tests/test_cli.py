@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from PIL import Image
 from sweeping import SMALL, command, environment, humansim, last_json
 
 from humansim.cli import main
 
-COMMANDS = ("demo", "plan", "run", "sweep", "status", "list", "evaluate", "score")
+COMMANDS = ("demo", "plan", "run", "sweep", "status", "list", "evaluate", "embed", "score")
 
 
 @pytest.fixture(autouse=True)
@@ -20,22 +19,6 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("HUMANSIM_ROOT", "HUMANSIM_DATA", "MLFLOW_TRACKING_URI", "RAY_ADDRESS"):
         monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture
-def judgements(tmp_path: Path) -> Path:
-    """A small `table` folder: 40 images of one colour each, people go by the colour."""
-    folder = tmp_path / "mine"
-    folder.mkdir()
-    for i in range(40):
-        Image.new("RGB", (12, 12), (6 * i, 0, 0)).save(folder / f"{i:02d}.png")
-    rows = [(q, a, b) for q in range(40) for a in range(q % 3, 40, 7) for b in range(a + 1, 40, 9) if q not in (a, b)]
-    frame = pd.DataFrame(rows, columns=["query", "left", "right"])
-    frame["choice"] = ((frame.right - frame["query"]).abs() < (frame.left - frame["query"]).abs()) * 1.0
-    for column in ("query", "left", "right"):
-        frame[column] = [f"{i:02d}.png" for i in frame[column]]
-    frame.to_csv(folder / "judgements.csv", index=False)
-    return folder
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], *([name, "--help"] for name in COMMANDS)])
@@ -204,6 +187,10 @@ def test_ones_own_judgements_are_evaluated_and_fine_tuned_on(judgements: Path) -
     assert document["scores"][0]["n"] == len(frame)
     assert document["scores"][1]["score"] > 0.99  # l2 between colours is what these people go by
     assert not document["simulated_judges"]
+    assert [floor["kind"] for floor in document["floors"]] == []  # it is the floor itself
+    done = humansim("evaluate", "timm:test_resnet", "backbone.weights=random", "--source", str(judgements), *where)
+    assert done.returncode == 0, done.stderr
+    assert [word in done.stdout for word in ("floor", "untrained", "pixels", "cosine", "l2", "l1")] == [True] * 6
     settings = ["source=table", "source.name=mine", "paradigm=triplet", "resolution=32", "epochs=1", "fit_size=32"]
     done = humansim("run", *settings, "batch_size=8", "--data", str(judgements.parent), *where)
     assert done.returncode == 0, done.stderr

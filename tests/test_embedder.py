@@ -10,6 +10,7 @@ from hypothesis.extra import numpy as arrays
 from humansim.backbones import backbone
 from humansim.embedder import MEASURES, Embedder, distance, distances
 from humansim.judgements import Triplets
+from humansim.scores import two_afc
 from humansim.spec import Variant
 
 finite = st.floats(-100, 100, width=32)
@@ -90,6 +91,55 @@ def test_distances_do_not_depend_on_order_or_duplication_of_triplets() -> None:
         again = distances(embeddings, rows, triplets[shuffled])[measure]
         np.testing.assert_array_equal(again[0], to_left[shuffled])
         np.testing.assert_array_equal(again[1], to_right[shuffled])
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(1, 80), st.randoms(use_true_random=False), st.integers(1, 3))
+def test_a_score_does_not_hang_on_batch_size_order_or_duplication(batch: int, random, copies: int) -> None:
+    """Of a network whose embeddings do not hang on the batch's shape; the thing itself is in test_embeddings.py."""
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (30, 6, 6, 3), dtype=np.uint8)
+    triplets, network = triplets_over(30, 60), Embedder(backbone.make(Variant("pixels")))
+    order = list(range(60)) * copies
+    random.shuffle(order)
+
+    def answers(some: Triplets) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        rows = np.unique(some.images)
+        return distances(network.embed(pixels, rows), rows, some)
+
+    whole = answers(triplets)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("humansim.embedder.BATCH", batch)
+        again = answers(triplets[np.array(order)])
+    for measure, (to_left, to_right) in whole.items():
+        np.testing.assert_array_equal(again[measure][0], to_left[order])
+        np.testing.assert_array_equal(again[measure][1], to_right[order])
+        score = two_afc(to_left, to_right, triplets.choice)
+        assert two_afc(*again[measure], triplets.choice[order]) == pytest.approx(score, abs=1e-12)
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("value", [0.0, 1e-20, 0.3, 1e20])
+def test_gradients_at_identical_images_are_finite(measure: str, value: float) -> None:
+    a = torch.full((2, 5), value, requires_grad=True)
+    b = a.detach().clone().requires_grad_()
+    found = distance(a, b, measure)
+    assert found.tolist() == [0.0, 0.0]
+    found.sum().backward()
+    for leaf in (a, b):
+        assert leaf.grad is not None
+        assert leaf.grad.isfinite().all()
+
+
+@settings(deadline=None, max_examples=60)
+@given(arrays.arrays(np.float32, (4, 3), elements=st.floats(-(2.0**50), 2.0**50, width=32)))
+@pytest.mark.parametrize("measure", MEASURES)
+def test_a_distance_is_never_negative_nor_no_number(measure: str, values: np.ndarray) -> None:
+    a, b = torch.from_numpy(values[:2]), torch.from_numpy(values[2:])
+    found = distance(a, b, measure)
+    assert (found >= 0).all()
+    assert found.isfinite().all()
+    assert torch.equal(found, distance(b, a, measure))
 
 
 def test_embeddings_are_those_of_the_images_and_the_head_is_left_out() -> None:

@@ -112,6 +112,7 @@ def test_a_second_evaluation_passes_nothing_through_the_network_and_scores_the_s
     other = Root.at(root.path / "elsewhere", root.data)
     alone = train.run(TRIAL.having({"protocol": "heldout"}), other)
     assert first.provenance["embedded"] > 0
+    assert first.provenance["backbone"]["pretraining"]["supervision"] == "supervised"
     assert again.provenance["embedded"] == 0
     assert alone.provenance["embedded"] > 0
     assert again.scores == alone.scores

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from humansim import plan
 from humansim.backbones import backbone
 from humansim.backbones.module import Backbone, initialised_by
 from humansim.embedder import as_images
@@ -199,6 +200,55 @@ def test_a_layer_is_what_the_trunk_computes_there(name: str) -> None:
         assert torch.equal(network.read_at(None)(images), end)
     with pytest.raises(BadInput, match=r"layer: the backbone has no module 'layer9'"):
         network.read_at("layer9")
+
+
+def test_nothing_behind_a_layer_is_computed() -> None:
+    network = backbone.make(Variant("timm:test_vit", weights="random")).eval().read_at("blocks.2")
+    calls = []
+    for name in ("blocks.2", "blocks.3", "norm"):
+        network.trunk.get_submodule(name).register_forward_hook(lambda *_, name=name: calls.append(name))
+    images = torch.rand(2, 3, 160, 160)
+    with torch.inference_mode():
+        whole = network(images)  # the first pass runs to the end, to see how often the layer is called
+        assert calls == ["blocks.2", "blocks.3", "norm"]
+        calls.clear()
+        assert torch.equal(network(images), whole)
+    assert calls == ["blocks.2"]
+
+
+def test_a_layer_that_is_called_again_and_again_is_read_at_its_last_call() -> None:
+    class Thrice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.twofold = nn.Sequential(nn.AvgPool2d(1))
+            self.twofold.register_forward_hook(lambda module, given, output: output * 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.twofold(self.twofold(self.twofold(x))) + 1
+
+    network = Backbone(Thrice(), (0, 0, 0), (1, 1, 1), "none").read_at("twofold", "flat")
+    images = torch.rand(2, 3, 2, 2)
+    for _ in range(3):
+        torch.testing.assert_close(network(images), 8 * images.flatten(1))
+
+
+@pytest.mark.parametrize(
+    ("variant", "layer", "known"),
+    [
+        ("timm:test_resnet", "layer2.0", True),
+        ("timm:test_resnet", "layer9", False),
+        ("efficientnet_lite0", "blocks.3.0", True),
+        ("clip_vit_b_16", "transformer.resblocks.3.mlp", True),
+        ("clip_vit_b_16", "transformer.blocks.3", False),
+    ],
+)
+def test_a_layer_that_is_not_there_is_known_at_plan_time_without_weights(variant: str, layer: str, known: bool) -> None:
+    trial = Trial(backbone=Variant(variant), layer=layer)
+    if known:
+        assert plan.checked(trial).layer == layer
+    else:
+        with pytest.raises(BadInput, match=rf"layer: the backbone has no module '{layer}'; did you mean"):
+            plan.checked(trial)
 
 
 def test_native_asks_for_a_backbone_whose_way_is_known() -> None:

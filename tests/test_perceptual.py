@@ -1,4 +1,4 @@
-"""Published metrics stand beside backbones: as their papers have them, each pair judged once, one measure of their own."""
+"""Published metrics beside backbones: as their papers have them, each pair judged once, one measure of their own."""
 
 from pathlib import Path
 

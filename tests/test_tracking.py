@@ -41,7 +41,16 @@ def result(root: Root, trial: Trial) -> Result:
         for part in ("validation", "test")
         for m in ("cosine", "l1")
     )
-    provenance = {"simulated_judges": True, "weights": {"origin": "somewhere"}, "data": "f" * 64}
+    provenance = {
+        "simulated_judges": True,
+        "weights": {"origin": "somewhere"},
+        "data": "f" * 64,
+        "backbone": {
+            "family": "cnn",
+            "features": 1280,
+            "pretraining": {"supervision": "supervised", "language": False},
+        },
+    }
     made = Result(
         trial=trial,
         scores=scores,
@@ -78,6 +87,9 @@ def test_a_result_is_one_finished_run_however_often_and_wherever_it_is_logged(ro
     assert run.info.status == "FINISHED"
     assert run.info.run_name == "efficientnet_lite0 triplet lr=0.00123 epochs=2"
     assert run.data.params["lr"] == "0.00123456"
+    known = {"backbone.family": "cnn", "backbone.features": "1280", "pretraining.supervision": "supervised"}
+    assert known.items() <= run.data.tags.items()
+    assert run.data.tags["pretraining.language"] == "False"
     assert run.data.params["paradigm"] == "triplet"
     assert run.data.tags["judges"] == "simulated judges"
     assert {k: v for k, v in run.data.metrics.items() if k.startswith("2afc/")} == {
