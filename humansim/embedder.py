@@ -129,7 +129,7 @@ def distance(a: Tensor, b: Tensor, measure: str) -> Tensor:
         a, b = nn.functional.normalize(a, dim=1), nn.functional.normalize(b, dim=1)
         return (a - b).square().sum(dim=1) / 2
     if measure == "l2":
-        apart: Tensor = torch.linalg.vector_norm(a - b, dim=1)  # its gradient at equal embeddings is 0, that of sqrt NaN
+        apart: Tensor = torch.linalg.vector_norm(a - b, dim=1)  # its gradient at equal ones is 0, sqrt's is NaN
         return apart
     if measure == "l1":
         return (a - b).abs().sum(dim=1)
