@@ -95,10 +95,11 @@ class Embedder(nn.Module):
 
 def as_images(pixels: Images, rows: NDArray[np.int64], device: torch.device) -> Tensor:
     """Rows of uint8 images [n, r, r, 3] as a float tensor [b, 3, r, r] in [0, 1] on the device."""
-    return _in_unit_range(torch.from_numpy(pixels[rows]).to(device))
+    return in_unit_range(torch.from_numpy(pixels[rows]).to(device))
 
 
-def _in_unit_range(images: Tensor) -> Tensor:
+def in_unit_range(images: Tensor) -> Tensor:
+    """uint8 images [b, r, r, 3] as floats [b, 3, r, r] in [0, 1], channels last in memory."""
     return images.permute(0, 3, 1, 2).float() / 255
 
 
@@ -115,7 +116,7 @@ def _batches(pixels: Images, rows: NDArray[np.int64], device: torch.device) -> I
             raw = coming.result()
             if start + BATCH < len(rows):
                 coming = ahead.submit(read, start + BATCH)
-            yield _in_unit_range(raw.to(device, non_blocking=True))
+            yield in_unit_range(raw.to(device, non_blocking=True))
 
 
 def distance(a: Tensor, b: Tensor, measure: str) -> Tensor:

@@ -11,6 +11,7 @@ from humansim.errors import BadInput
 from humansim.fit_sets import FitSet, choose_fit, members
 from humansim.images import Store, open_store
 from humansim.judgements import Ints, Judgements
+from humansim.paradigms import paradigm
 from humansim.pictures import Resize
 from humansim.root import Root
 from humansim.spec import Trial
@@ -70,6 +71,7 @@ def prepare(trial: Trial, root: Root, progress: Progress | None = None) -> Mater
     parts = split(judgements, trial.protocol, same)
     fit = None
     if trial.paradigm is not None:
-        fit = choose_fit(judgements, parts, "triplet", trial.fit_size, fit_on=trial.fit_on)
+        kind = paradigm.entry(trial.paradigm).facts["data"]
+        fit = choose_fit(judgements, parts, kind, trial.fit_size, fit_on=trial.fit_on)
     sets = members(judgements.sets, trial.fit_on)
     return Material(judgements, store, parts, fit, sets, judgements.fingerprint(store.contents))

@@ -191,6 +191,8 @@ class Tracker:
             "train/loss": "loss",
             "train/lr": "lr",
             "train/images_per_second": "images_per_second",
+            "train/gradient_norm": "gradient_norm",
+            "train/peak_memory": "peak_memory",
             "2afc/validation": "validation",
         }
         self.client.log_batch(
@@ -199,6 +201,7 @@ class Tracker:
                 Metric(name, row[key], int(row["time"]), int(row["epoch"]))
                 for row in rows
                 for name, key in names.items()
+                if key in row
             ],
         )
 

@@ -14,22 +14,18 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from humansim import audit, embeddings, results
 from humansim.backbones import Pretraining, backbone
 from humansim.backbones.module import Backbone, Scorer, initialised_by
-from humansim.embedder import Embedder, as_images, distances, scored
+from humansim.embedder import Embedder, distances, scored
 from humansim.errors import BadInput
+from humansim.fitting import Row, fit
 from humansim.material import Material, Progress, prepare, resize_of
-from humansim.optimizers import optimizer
-from humansim.paradigms import Objective, paradigm
 from humansim.results import Result, Score
 from humansim.root import Root, written_whole
-from humansim.scores import ceilings, summary, two_afc
-from humansim.spec import Trial, digest
-
-Row = dict[str, float]
+from humansim.scores import ceilings, summary
+from humansim.spec import Trial
 
 
 def run(
@@ -75,8 +71,7 @@ def run(
         else:
             judge = Embedder(network, precision=trial.precision).to(place)
             if trial.paradigm is not None:
-                objective: Objective = paradigm.make(trial.paradigm)
-                judge, history = _fit(trial, objective, judge, material, folder, pretrained, report)
+                judge, history = fit(trial, judge, material, folder, pretrained, report)
         seconds["train"] = time.perf_counter() - clock
 
         clock = time.perf_counter()
@@ -189,96 +184,6 @@ def evaluate(
     return tuple(scores), answers, passes
 
 
-def _fit(
-    trial: Trial,
-    objective: Objective,
-    embedder: Embedder,
-    material: Material,
-    folder: Path,
-    pretrained: str,
-    report: Callable[[Row], None] | None,
-) -> tuple[Embedder, list[Row]]:
-    """Trains the whole network with a linear block on top; one checkpoint an epoch."""
-    place = embedder.device
-    torch.manual_seed(_seed(trial.seed, "head"))
-    features = embedder.embed(material.store, np.arange(1)).shape[1]
-    embedder = Embedder(embedder.backbone, nn.Linear(features, objective.outputs).to(place), trial.precision)
-    update = optimizer.make(trial.optimizer, embedder.parameters(), trial.lr)
-
-    assert material.fit is not None
-    images = material.fit.images.T
-    count = images.shape[1]
-    # A last batch that is not full is left out (another one each epoch): batch norm needs company.
-    starts = range(0, max(1, count - trial.batch_size + 1), trial.batch_size)
-
-    history: list[Row] = []
-    saved = _load_checkpoint(folder / results.CHECKPOINT, material.fingerprint, pretrained)
-    if saved is not None:
-        embedder.load_state_dict(saved["network"])
-        update.load_state_dict(saved["optimizer"])
-        history = saved["history"]
-    for row in history:
-        if report:
-            report(row)
-    for epoch in range(len(history) + 1, trial.epochs + 1):
-        clock = time.perf_counter()
-        # The randomness of an epoch hangs on the seed and its number alone: a resumed run has nothing to restore.
-        torch.manual_seed(_seed(trial.seed, epoch))
-        order = torch.randperm(count).numpy()
-        embedder.train()
-        if trial.batch_norm == "frozen":
-            for layer in embedder.modules():
-                if isinstance(layer, nn.modules.batchnorm._BatchNorm):
-                    layer.eval()
-        losses = []
-        for start in starts:
-            batch = images[:, order[start : start + trial.batch_size]]
-            query, positives, negatives = (as_images(material.store, rows, place) for rows in batch)
-            loss = objective.loss(embedder, query, positives, negatives)
-            update.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            update.step()
-            losses.append(loss.detach())
-        mean = float(torch.stack(losses).mean())
-        if not np.isfinite(mean):
-            raise FloatingPointError(f"the loss is {mean} in epoch {epoch}: try a lower learning rate than {trial.lr}")
-        took = time.perf_counter() - clock
-        row = {
-            "epoch": float(epoch),
-            "loss": mean,
-            "validation": _validate(embedder, material),
-            "lr": trial.lr,
-            "seconds": took,
-            "images_per_second": 3 * len(losses) * min(count, trial.batch_size) / took,
-            "time": float(results.now()),
-        }
-        history.append(row)
-        with written_whole(folder / results.CHECKPOINT) as file:
-            torch.save(
-                {
-                    "network": embedder.state_dict(),
-                    "optimizer": update.state_dict(),
-                    "history": history,
-                    "data": material.fingerprint,
-                    "weights": pretrained,
-                },
-                file,
-            )
-        if report:
-            report(row)
-    return embedder, history
-
-
-def _validate(embedder: Embedder, material: Material) -> float:
-    """2AFC on the validation part of the sets that are fitted on, cosine, mean over these sets."""
-    triplets = material.judgements.triplets[material.split.parts["validation"]]
-    triplets = triplets[np.isin(triplets.set, material.fit_sets)]
-    rows = np.unique(triplets.images)
-    to_left, to_right = distances(embedder.embed(material.store, rows), rows, triplets)["cosine"]
-    members = [triplets.set == index for index in np.unique(triplets.set)]
-    return float(np.mean([two_afc(to_left[some], to_right[some], triplets.choice[some]) for some in members]))
-
-
 def _known_of(trial: Trial) -> dict[str, Any]:
     """The facts of the trial's backbone; none of its pre-training if its weights are random."""
     facts = backbone.entry(trial.backbone).facts
@@ -307,24 +212,12 @@ def _make_backbone(trial: Trial) -> Backbone | Scorer:
     return made if isinstance(made, Scorer) else made.read_at(trial.layer, trial.pool)
 
 
-def _load_checkpoint(file: Path, data: str, weights: str) -> dict[str, Any] | None:
-    """What was saved after the last whole epoch; None if nothing was, or from other data or other weights."""
-    if not file.exists():
-        return None
-    saved: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-    return saved if (saved["data"], saved["weights"]) == (data, weights) else None
-
-
 def _save_weights(network: Backbone, file: Path) -> None:
     from safetensors.torch import save_file
 
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     with written_whole(file) as temporary:
         save_file(tensors, temporary)
-
-
-def _seed(seed: int, use: str | int) -> int:
-    return int(digest([seed, use]), 16) % 2**63
 
 
 @contextlib.contextmanager

@@ -1,21 +1,18 @@
-"""Triplet loss on human choices (thesis, equation 3.7)."""
+"""Triplet loss on human choices (thesis, equation 3.7; Schroff et al. 2015)."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from humansim.paradigms import Objective, paradigm
+from humansim.paradigms import Batch, Objective, paradigm
+from humansim.paradigms.distances import Distance, between
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from torch import Tensor
 
-EPSILON = 1e-12  # inside the root: the gradient at two equal embeddings stays finite
+    from humansim.paradigms import Network
 
 
-@paradigm()
-def triplet(
-    *, margin: float = 1.0, distance: Literal["euclidean", "squared_euclidean"] = "euclidean", outputs: int = 128
-) -> Objective:
+@paradigm(data="triplet")
+def triplet(*, margin: float = 1.0, distance: Distance = "euclidean", outputs: int = 128) -> Objective:
     """max(d(query, positive) - d(query, negative) + margin, 0), mean over the batch.
 
     Args:
@@ -25,16 +22,8 @@ def triplet(
         outputs: width of the projection head.
     """
 
-    def d(a: "Tensor", b: "Tensor") -> "Tensor":
-        squared = (a - b).square().sum(dim=1)
-        return squared if distance == "squared_euclidean" else (squared + EPSILON).sqrt()
-
-    def loss(
-        network: "Callable[[Tensor], Tensor]", query: "Tensor", positive: "Tensor", negative: "Tensor"
-    ) -> "Tensor":
-        import torch
-
-        q, p, n = network(torch.cat([query, positive, negative])).chunk(3)
-        return (d(q, p) - d(q, n) + margin).clamp(min=0).mean()
+    def loss(network: "Network", batch: Batch) -> "Tensor":
+        q, p, n = network(batch.images.flatten(0, 1)).chunk(3)
+        return (between(q, p, distance) - between(q, n, distance) + margin).clamp(min=0).mean()
 
     return Objective(outputs, loss)

@@ -1,0 +1,215 @@
+"""The training loop: one for all paradigms, on one device, exactly resumable after each epoch."""
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from humansim.embedder import Embedder, distances, in_unit_range
+from humansim.material import Material
+from humansim.optimizers import optimizer
+from humansim.paradigms import Batch, Objective, paradigm
+from humansim.results import CHECKPOINT, now
+from humansim.root import written_whole
+from humansim.scores import two_afc
+from humansim.spec import Trial, digest
+
+Row = dict[str, float]
+
+RESIDENT = 0.25  # of the device's free memory may hold images
+EXPLODED = 1e4  # times the first epoch's loss
+
+
+def fit(
+    trial: Trial,
+    embedder: Embedder,
+    material: Material,
+    folder: Path,
+    pretrained: str,
+    report: Callable[[Row], None] | None,
+) -> tuple[Embedder, list[Row]]:
+    """Trains the network with a linear block on top; one checkpoint an epoch.
+
+    An epoch's randomness hangs on the trial's seed and the epoch's number alone, so a resumed run has no state of
+    generators to restore.
+
+    Args:
+        folder: where the checkpoint lies: the network, the optimiser, the paradigm's memory and the history.
+        pretrained: fingerprint of the weights that it starts from; a checkpoint from others is not gone on from.
+        report: called after each epoch with its row of the history, and with the rows of an earlier run.
+
+    Raises:
+        FloatingPointError: the loss is no longer finite, or has exploded.
+    """
+    place = embedder.device
+    assert trial.paradigm is not None
+    assert material.fit is not None
+    objective: Objective = paradigm.make(trial.paradigm)
+    memory = (objective.memory or nn.Module()).to(place)
+    torch.manual_seed(seed_of(trial.seed, "head"))
+    features = embedder.embed(material.store, np.arange(1)).shape[1]
+    embedder = Embedder(embedder.backbone, nn.Linear(features, objective.outputs).to(place), trial.precision)
+    update = optimizer.make(trial.optimizer, embedder.parameters(), trial.lr)
+    points = _Points(material, place)
+    objective.begin(embedder)
+
+    history: list[Row] = []
+    saved = _load_checkpoint(folder / CHECKPOINT, material.fingerprint, pretrained)
+    if saved is not None:
+        embedder.load_state_dict(saved["network"])
+        memory.load_state_dict(saved["memory"])
+        update.load_state_dict(saved["optimizer"])
+        history = saved["history"]
+    for row in history:
+        if report:
+            report(row)
+    for epoch in range(len(history) + 1, trial.epochs + 1):
+        clock = time.perf_counter()
+        _forget_peak(place)
+        losses, norms = _one_epoch(trial, objective, embedder, update, points, epoch)
+        objective.after_epoch()
+        _check_converging(losses, history, trial, epoch)
+        count = len(losses) * min(len(points), trial.batch_size)
+        took = time.perf_counter() - clock
+        row = {
+            "epoch": float(epoch),
+            "loss": float(losses.mean()),
+            "gradient_norm": float(norms.mean()),
+            "validation": _validate(embedder, material),
+            "lr": trial.lr,
+            "seconds": took,
+            "images_per_second": material.fit.images.shape[1] * count / took,
+            "peak_memory": float(torch.cuda.max_memory_allocated(place)) if place.type == "cuda" else 0.0,
+            "time": float(now()),
+        }
+        history.append(row)
+        with written_whole(folder / CHECKPOINT) as file:
+            state = {
+                "network": embedder.state_dict(),
+                "memory": memory.state_dict(),
+                "optimizer": update.state_dict(),
+                "history": history,
+                "data": material.fingerprint,
+                "weights": pretrained,
+            }
+            torch.save(state, file)
+        if report:
+            report(row)
+    return embedder, history
+
+
+def _one_epoch(
+    trial: Trial,
+    objective: Objective,
+    embedder: Embedder,
+    update: torch.optim.Optimizer,
+    points: "_Points",
+    epoch: int,
+) -> tuple[Tensor, Tensor]:
+    """Losses and norms of the gradient of an epoch's steps; nothing in it waits for the device."""
+    torch.manual_seed(seed_of(trial.seed, epoch))
+    order = torch.randperm(len(points))
+    embedder.train()
+    if trial.batch_norm == "frozen":
+        for layer in embedder.modules():
+            if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+                layer.eval()
+    losses, norms = [], []
+    # A last batch that is not full is left out (another one each epoch): batch norm needs company.
+    for start in range(0, max(1, len(points) - trial.batch_size + 1), trial.batch_size):
+        objective.before_step(embedder)
+        loss = objective.loss(embedder, points.batch(order[start : start + trial.batch_size]))
+        update.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norms.append(nn.utils.get_total_norm([p.grad for p in embedder.parameters() if p.grad is not None]))
+        update.step()
+        losses.append(loss.detach())
+    return torch.stack(losses), torch.stack(norms)
+
+
+class _Points:
+    """Data points, their images on the device as uint8 if there is room, else read from the store."""
+
+    def __init__(self, material: Material, place: torch.device) -> None:
+        assert material.fit is not None
+        chosen = material.fit
+        self.store, self.place = material.store, place
+        self.rows, position = np.unique(chosen.images, return_inverse=True)
+        self.position = torch.from_numpy(position.reshape(chosen.images.shape).T.copy())  # [k, n]
+        self.numbers = torch.from_numpy(chosen.images.T.copy())
+        choice = material.judgements.triplets.choice[chosen.rows]
+        share = np.maximum(choice, 1 - choice) if len(chosen.rows) else np.ones(len(chosen))
+        self.share = torch.from_numpy(share.astype(np.float32))
+        self.resident: Tensor | None = None
+        first = material.store[self.rows[:1]]
+        if first.nbytes * len(self.rows) <= RESIDENT * _free_memory(place):
+            self.resident = torch.empty((len(self.rows), *first.shape[1:]), dtype=torch.uint8, device=place)
+            for start in range(0, len(self.rows), 256):
+                some = torch.from_numpy(material.store[self.rows[start : start + 256]])
+                self.resident[start : start + 256] = some.to(place)
+
+    def __len__(self) -> int:
+        return self.position.shape[1]
+
+    def batch(self, chosen: Tensor) -> Batch:
+        """The data points of these numbers [b]."""
+        position = self.position[:, chosen]
+        flat = position.flatten()
+        if self.resident is None:
+            raw = torch.from_numpy(self.store[self.rows[flat.numpy()]]).to(self.place)
+        else:
+            raw = self.resident[flat.to(self.place, non_blocking=True)]
+        images = in_unit_range(raw)
+        return Batch(
+            images.unflatten(0, position.shape),  # type: ignore[no-untyped-call]
+            self.numbers[:, chosen].to(self.place, non_blocking=True),
+            self.share[chosen].to(self.place, non_blocking=True),
+        )
+
+
+def _free_memory(place: torch.device) -> int:
+    """Bytes; none on a CPU, where the store is in memory already, once for all trials."""
+    return torch.cuda.mem_get_info(place)[0] if place.type == "cuda" else 0
+
+
+def _check_converging(losses: Tensor, history: list[Row], trial: Trial, epoch: int) -> None:
+    mean, first = float(losses.mean()), history[0]["loss"] if history else math.inf
+    lower = f"try a lower learning rate than {trial.lr}"
+    if not bool(losses.isfinite().all()):
+        step = int((~losses.isfinite()).nonzero()[0]) + 1
+        raise FloatingPointError(f"the loss is {float(losses[step - 1])} in step {step} of epoch {epoch}: {lower}")
+    if mean > EXPLODED * max(first, 1.0):
+        raise FloatingPointError(f"the loss has exploded from {first:.3g} to {mean:.3g} in epoch {epoch}: {lower}")
+
+
+def _validate(embedder: Embedder, material: Material) -> float:
+    """2AFC on the validation part of the sets that are fitted on, cosine, mean over these sets."""
+    triplets = material.judgements.triplets[material.split.parts["validation"]]
+    triplets = triplets[np.isin(triplets.set, material.fit_sets)]
+    rows = np.unique(triplets.images)
+    to_left, to_right = distances(embedder.embed(material.store, rows), rows, triplets)["cosine"]
+    members = [triplets.set == index for index in np.unique(triplets.set)]
+    return float(np.mean([two_afc(to_left[some], to_right[some], triplets.choice[some]) for some in members]))
+
+
+def _load_checkpoint(file: Path, data: str, weights: str) -> dict[str, Any] | None:
+    """What was saved after the last whole epoch; None if nothing was, or from other data or other weights."""
+    if not file.exists():
+        return None
+    saved: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    return saved if (saved["data"], saved["weights"]) == (data, weights) else None
+
+
+def _forget_peak(place: torch.device) -> None:
+    if place.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(place)
+
+
+def seed_of(seed: int, use: str | int) -> int:
+    """A generator's seed for one use of a trial's seed: an epoch, the head."""
+    return int(digest([seed, use]), 16) % 2**63
