@@ -48,10 +48,10 @@ def cosine(a: np.ndarray, b: np.ndarray) -> float:
     return 1 - dot / math.sqrt(sum(x * x for x in a) * sum(y * y for y in b))
 
 
-def naive(name: str, batch: Batch, d=euclidean, m: float = 1.0, m2: float = 0.5, **options: object) -> float:
+def naive(name: str, batch: Batch, root: bool = True, m: float = 1.0, m2: float = 0.5, **options: object) -> float:
     """The loss as a loop over data points, each written as in its paper."""
     embedded = batch.images.flatten(2).numpy()
-    losses = []
+    d, losses = (euclidean if root else squared), []
     for i in range(embedded.shape[1]):
         q, p, n, *rest = embedded[:, i]
         if name == "triplet":
@@ -79,10 +79,10 @@ def naive(name: str, batch: Batch, d=euclidean, m: float = 1.0, m2: float = 0.5,
     [
         ("triplet", {}, {}),
         ("triplet", {"margin": 0.2}, {"m": 0.2}),
-        ("triplet", {"distance": "squared_euclidean"}, {"d": squared}),
+        ("triplet", {"distance": "squared_euclidean"}, {"root": False}),
         ("contrastive", {}, {}),
         ("contrastive", {"margin": 1.7}, {"m": 1.7}),
-        ("contrastive", {"distance": "squared_euclidean", "margin": 3.0}, {"d": squared, "m": 3.0}),
+        ("contrastive", {"distance": "squared_euclidean", "margin": 3.0}, {"root": False, "m": 3.0}),
         ("quadruplet", {}, {}),
         ("quadruplet", {"margin": 0.1, "second_margin": 0.05}, {"m": 0.1, "m2": 0.05}),
         ("quadruplet", {"second": "negatives"}, {"second": "negatives"}),
