@@ -47,7 +47,7 @@ class Embedder(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Head outputs [b, k], float32, of images [b, 3, r, r], RGB in [0, 1]."""
         with self._autocast():
-            outputs: Tensor = self.head(self.backbone(images))
+            outputs: Tensor = self.head(self.backbone(images.contiguous(memory_format=torch.channels_last)))
         return outputs.float()
 
     def _autocast(self) -> torch.autocast:

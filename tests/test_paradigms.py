@@ -185,3 +185,120 @@ def test_a_tuplet_leaves_out_what_the_data_point_itself_shows() -> None:
         ]
     )
     assert made("tuplet", negatives=2).loss(flat, batch).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_nt_xent_is_its_formula_and_lightlys() -> None:
+    from lightly.loss import NTXentLoss
+
+    from humansim.paradigms.simclr import nt_xent
+
+    z = torch.randn(10, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    unit = (z / z.norm(dim=1, keepdim=True)).numpy()
+    losses = []
+    for i in range(10):
+        logits = {j: float(unit[i] @ unit[j]) / 0.5 for j in range(10) if j != i}
+        losses.append(-logits[(i + 5) % 10] + math.log(sum(math.exp(x) for x in logits.values())))
+    found = nt_xent(z, 0.5).item()
+    assert found == pytest.approx(np.mean(losses), rel=1e-9)
+    assert NTXentLoss(temperature=0.5)(z[:5].float(), z[5:].float()).item() == pytest.approx(found, rel=1e-5)
+
+
+def test_info_nce_is_its_formula() -> None:
+    from humansim.paradigms.moco import info_nce
+
+    generator = torch.Generator().manual_seed(0)
+    q, k, queue = (torch.nn.functional.normalize(torch.randn(n, 6, generator=generator), dim=1) for n in (4, 4, 9))
+    losses = []
+    for i in range(4):
+        own = math.exp(float(q[i] @ k[i]) / 0.07)
+        others = sum(math.exp(float(q[i] @ queue[j]) / 0.07) for j in range(9))
+        losses.append(-math.log(own / (own + others)))
+    assert info_nce(q, k, queue, 0.07).item() == pytest.approx(np.mean(losses), rel=1e-4)
+
+
+class Seen(torch.nn.Module):
+    """A network that notes what it is shown."""
+
+    def __init__(self, outputs: int) -> None:
+        super().__init__()
+        self.head = torch.nn.Linear(3, outputs)
+        self.images: list[Tensor] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.images.append(images.detach())
+        return self.head(images.mean(dim=(2, 3)))
+
+
+def singles(count: int = 5, side: int = 24) -> Batch:
+    images = torch.rand(1, count, 3, side, side, generator=torch.Generator().manual_seed(3))
+    return Batch(images, torch.arange(count)[None], torch.ones(count))
+
+
+@pytest.mark.parametrize("every", [True, False])
+def test_rotations_are_labelled_by_what_they_are(every: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch, network, labels = singles(), Seen(4), []
+    plain = torch.nn.functional.cross_entropy
+    monkeypatch.setattr(
+        torch.nn.functional, "cross_entropy", lambda logits, target: (labels.append(target), plain(logits, target))[1]
+    )
+    torch.manual_seed(0)
+    made("rotation", every=every, crop=False).loss(network, batch)
+    (shown,), (target,) = network.images, labels
+    assert len(shown) == len(target) == (20 if every else 5)
+    for i, (image, quarter) in enumerate(zip(shown, target.tolist(), strict=True)):
+        assert torch.equal(image, batch.images[0, i % 5].rot90(quarter, (1, 2)))
+    if every:
+        assert sorted(target.tolist()) == sorted([0, 1, 2, 3] * 5)
+
+
+def test_a_jigsaw_is_labelled_by_the_order_of_its_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    from humansim.augmentations import permutations
+
+    tile = torch.arange(9).view(3, 3).repeat_interleave(8, 0).repeat_interleave(8, 1) / 9  # each tile its own grey
+    batch = Batch(tile.expand(1, 40, 3, 24, 24), torch.arange(40)[None], torch.ones(40))
+    network, labels = Seen(36), []
+    plain = torch.nn.functional.cross_entropy
+    monkeypatch.setattr(
+        torch.nn.functional, "cross_entropy", lambda logits, target: (labels.append(target), plain(logits, target))[1]
+    )
+    torch.manual_seed(0)
+    made("jigsaw", normalised=False).loss(network, batch)
+    (shown,), (target,) = network.images, labels
+    assert shown.shape == (40, 3, 24, 24)
+    assert len(set(target.tolist())) > 10
+    for image, which in zip(shown, target.tolist(), strict=True):
+        order = (image[0, 4::8, 4::8].flatten() * 9).round().int().tolist()
+        assert order == permutations()[which].tolist()
+
+
+@pytest.mark.parametrize("name", ["simclr", "moco"])
+def test_two_views_of_each_image_are_seen_and_differ(name: str) -> None:
+    batch, network = singles(), Seen(8)
+    objective = made(name, outputs=8)
+    objective.begin(network)
+    objective.before_step(network)
+    loss = objective.loss(network, batch)
+    shown = torch.cat([*network.images, *getattr(getattr(objective.memory, "encoder", None), "images", [])])
+    assert loss.isfinite()
+    assert loss.requires_grad
+    assert shown.shape == (10, 3, 24, 24)
+    assert not any(torch.equal(shown[i], shown[i + 5]) for i in range(5))
+
+
+def test_mocos_queue_turns_and_its_encoder_follows() -> None:
+    objective, network = made("moco", outputs=8, queue=12, momentum=0.9), Seen(8)
+    objective.begin(network)
+    memory = objective.memory
+    assert memory is not None
+    start, first = network.head.weight.detach().clone(), memory.keys.clone()
+    with torch.no_grad():
+        network.head.weight += 1
+    objective.before_step(network)
+    torch.testing.assert_close(memory.encoder.head.weight, start + 0.1)
+    for step, changed in enumerate(([0, 1, 2, 3, 4], range(10), range(12))):
+        objective.loss(network, singles())
+        assert (memory.keys != first).any(dim=1).nonzero().flatten().tolist() == list(changed)
+        assert int(memory.at) == (5 * (step + 1)) % 12
+    torch.testing.assert_close(memory.keys.norm(dim=1), torch.ones(12))
+    assert not any(p.requires_grad for p in memory.encoder.parameters())
+    assert set(objective.memory.state_dict()) == {"keys", "at", "encoder.head.weight", "encoder.head.bias"}

@@ -36,9 +36,20 @@ class Killed(BaseException):
     """Stands for a SIGKILL between two epochs: nothing in the trial may catch it."""
 
 
-@pytest.mark.parametrize("paradigm", ["triplet", "quadruplet", "tuplet"])
+@pytest.mark.parametrize(
+    "paradigm",
+    [
+        "triplet",
+        "tuplet",
+        "moco",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("quadruplet", "rotation", "jigsaw", "simclr")),
+    ],
+)
 def test_an_interrupted_trial_ends_with_the_same_bits_and_trains_no_epoch_twice(tmp_path: Path, paradigm: str) -> None:
-    tiny = TINY.having({"paradigm": Variant(paradigm, outputs=8, **({"grow_at": 0.0} if paradigm == "tuplet" else {}))})
+    options = {"rotation": {}, "jigsaw": {}, "tuplet": {"grow_at": 0.0}, "moco": {"queue": 40}}.get(
+        paradigm, {"outputs": 8}
+    )
+    tiny = TINY.having({"paradigm": Variant(paradigm, **options)})
     calm, rough = Root.at(tmp_path / "calm"), Root.at(tmp_path / "rough")
     expected = train.run(tiny, calm)
     epochs: list[float] = []

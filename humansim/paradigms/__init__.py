@@ -55,4 +55,15 @@ class Objective:
 
 paradigm = Registry("paradigm")
 
-from humansim.paradigms import contrastive, hinge, logistic, quadruplet, triplet, tuplet  # noqa: E402, F401
+from humansim.paradigms import (  # noqa: E402, F401
+    contrastive,
+    hinge,
+    jigsaw,
+    logistic,
+    moco,
+    quadruplet,
+    rotation,
+    simclr,
+    triplet,
+    tuplet,
+)
