@@ -15,7 +15,9 @@ from humansim.judgements import Triplets
 MEASURES = ("cosine", "l2", "l1")
 OWN = "own"  # the one measure of what judges pairs without embedding them
 BATCH = 64  # images in one forward pass of an evaluation: fixed, since on a CPU the bits depend on it
-BLOCK = 1 << 24  # numbers in one block of differences: 64 MiB
+# Numbers in one block of differences. On a CPU a large one is mapped anew by the system for each operation, which took
+# four fifths of the time (benchmarks/measures.py); a GPU wants few launches.
+BLOCK = {"cpu": 1 << 18, "cuda": 1 << 24}
 
 
 Progress = Callable[[int, int], None]
@@ -156,14 +158,15 @@ def distances(
         FloatingPointError: a distance is not finite: the network has diverged. Scored, it would pass for chance.
     """
     first, second, position = _pairs(np.searchsorted(rows, triplets.images))
-    block = max(1, BLOCK // embeddings.shape[1])
-    found: dict[str, list[Tensor]] = {measure: [] for measure in MEASURES}
+    block = max(1, BLOCK.get(embeddings.device.type, BLOCK["cuda"]) // embeddings.shape[1])
+    # Made beforehand: small results between large temporaries would keep these from being given back.
+    found = {measure: embeddings.new_empty(len(first)) for measure in MEASURES}
     for start in range(0, len(first), block):
         some = slice(start, start + block)
         a, b = (embeddings[torch.from_numpy(which[some]).to(embeddings.device)] for which in (first, second))
         for measure in MEASURES:
-            found[measure].append(distance(a, b, measure))
-    values = {measure: torch.cat(parts).cpu().numpy() for measure, parts in found.items()}
+            found[measure][some] = distance(a, b, measure)
+    values = {measure: of_pairs.cpu().numpy() for measure, of_pairs in found.items()}
     return _of_triplets(values, position)
 
 

@@ -62,7 +62,7 @@ def fit(
     saved = _load_checkpoint(folder / CHECKPOINT, material.fingerprint, pretrained)
     if saved is not None:
         embedder.load_state_dict(saved["network"])
-        memory.load_state_dict(saved["memory"])
+        memory.load_state_dict(saved.get("memory", {}))  # older checkpoints are of paradigms without one
         update.load_state_dict(saved["optimizer"])
         history = saved["history"]
     for row in history:

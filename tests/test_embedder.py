@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from humansim.backbones import backbone
-from humansim.embedder import MEASURES, Embedder, distance, distances
+from humansim.embedder import BLOCK, MEASURES, Embedder, distance, distances
 from humansim.judgements import Triplets
 from humansim.scores import two_afc
 from humansim.spec import Variant
@@ -72,7 +72,7 @@ def test_distances_of_triplets_are_those_of_their_pairs(monkeypatch: pytest.Monk
         for i, (q, left, right) in enumerate(at):
             assert to_left[i] == distance(embeddings[q : q + 1], embeddings[left : left + 1], measure).item()
             assert to_right[i] == pytest.approx(naive(embeddings[q].numpy(), embeddings[right].numpy(), measure), 1e-4)
-    monkeypatch.setattr("humansim.embedder.BLOCK", 14)  # two pairs at a time
+    monkeypatch.setitem(BLOCK, "cpu", 14)  # two pairs at a time
     for measure, blocked in distances(embeddings, rows, triplets).items():
         np.testing.assert_array_equal(blocked, whole[measure])
 
