@@ -1,0 +1,77 @@
+"""What the thesis used, as data: its backbones, paradigms, releases, and the values of its Table B.1."""
+
+from typing import NamedTuple
+
+BASE_MODELS = (
+    "resnet50",
+    "efficientnet_v2_m",
+    "vit_b_16",
+    "alexnet",
+    "clip_vit_b_16",
+    "clip_resnet50",
+    "dino_vit_b_16",
+    "dino_resnet50",
+)
+BACKBONES = (*BASE_MODELS, "clip_resnet50x4", "clip_resnet50x16", "clip_resnet50x64")  # the last three only evaluated
+SUPERVISED = ("triplet", "contrastive", "quadruplet")
+SELF_SUPERVISED = ("simclr", "moco", "rotation", "jigsaw")
+PARADIGMS = (*SUPERVISED, *SELF_SUPERVISED)
+RELEASES = ("bapps", "hsj", "birds16")
+
+
+class Values(NamedTuple):
+    """A trial's fields of the same names."""
+
+    lr: float
+    epochs: int
+    batch_size: int
+
+
+# A row of Table B.1 holds for all three releases; its first column for all supervised paradigms.
+_CNN = (Values(1e-4, 20, 64), Values(1e-4, 25, 64), Values(1e-4, 25, 32), Values(1e-4, 25, 32), Values(1e-4, 25, 32))
+_ROWS = {
+    "resnet50": _CNN,
+    "efficientnet_v2_m": (
+        Values(1e-4, 20, 64),
+        Values(1e-4, 25, 64),
+        Values(1e-4, 25, 32),
+        Values(1e-3, 25, 16),
+        Values(1e-4, 25, 16),
+    ),
+    "vit_b_16": (
+        Values(1e-6, 30, 32),
+        Values(1e-5, 30, 64),
+        Values(1e-5, 30, 16),
+        Values(1e-5, 30, 32),
+        Values(1e-5, 20, 32),
+    ),
+    "alexnet": (
+        Values(1e-4, 20, 64),
+        Values(1e-3, 30, 32),
+        Values(1e-3, 30, 64),
+        Values(1e-3, 30, 32),
+        Values(1e-3, 30, 32),
+    ),
+    "clip_vit_b_16": (
+        Values(1e-5, 25, 32),
+        Values(1e-5, 30, 64),
+        Values(1e-5, 30, 32),
+        Values(1e-5, 30, 32),
+        Values(1e-5, 30, 32),
+    ),
+    "clip_resnet50": _CNN,
+    "dino_vit_b_16": (
+        Values(1e-6, 25, 32),
+        Values(1e-5, 30, 64),
+        Values(1e-5, 30, 32),
+        Values(1e-5, 30, 32),
+        Values(1e-5, 30, 32),
+    ),
+    "dino_resnet50": _CNN,
+}
+
+TABLE_B1 = {
+    (backbone, paradigm): values
+    for backbone, (supervised, *pretext) in _ROWS.items()
+    for paradigm, values in zip(PARADIGMS, (*(supervised,) * len(SUPERVISED), *pretext), strict=True)
+}
