@@ -1,6 +1,7 @@
 """What the thesis used, as data: its backbones, paradigms, releases, and the values of its Table B.1."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 BASE_MODELS = (
     "resnet50",
@@ -75,3 +76,12 @@ TABLE_B1 = {
     for backbone, (supervised, *pretext) in _ROWS.items()
     for paradigm, values in zip(PARADIGMS, (*(supervised,) * len(SUPERVISED), *pretext), strict=True)
 }
+
+
+def fine_tunings(fit_on: Sequence[str]) -> list[dict[str, list[Any]]]:
+    """Grids of a sweep: each base model with each paradigm on each of these data, at the values of Table B.1."""
+    return [
+        {"backbone": [backbone], "paradigm": [paradigm], "fit_on": list(fit_on)}
+        | {field: [value] for field, value in values._asdict().items()}
+        for (backbone, paradigm), values in TABLE_B1.items()
+    ]

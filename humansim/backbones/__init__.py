@@ -55,4 +55,4 @@ class Native:
 
 backbone = Registry("backbone")
 
-from humansim.backbones import dino, ensemble, lite, open_clip, perceptual, pixels, timm, torchvision  # noqa: E402, F401
+from humansim.backbones import dino, ensemble, lite, miniature, open_clip, perceptual, pixels, timm, torchvision  # noqa: E402, F401

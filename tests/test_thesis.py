@@ -1,0 +1,107 @@
+"""The thesis's fine-tunings: Table B.1 as published, the sweeps of 168 and 616, and all 616 in small, through Ray."""
+
+import mlflow
+import pytest
+import torch
+from sweeping import humansim, last_json
+
+from humansim import plan
+from humansim.backbones import backbone
+from humansim.paradigms import paradigm
+from humansim.published import BACKBONES, BASE_MODELS, PARADIGMS, RELEASES, SELF_SUPERVISED, SUPERVISED, TABLE_B1
+from humansim.root import Root
+from humansim.sources.study import SETS
+from humansim.spec import Variant
+
+# As the thesis prints it: (base models, paradigms) -> learning rate, epochs, batch size.
+PRINTED = [
+    ("resnet50 efficientnet_v2_m alexnet clip_resnet50 dino_resnet50", "ALL", 1e-4, 20, 64),
+    ("vit_b_16", "ALL", 1e-6, 30, 32),
+    ("clip_vit_b_16", "ALL", 1e-5, 25, 32),
+    ("dino_vit_b_16", "ALL", 1e-6, 25, 32),
+    ("resnet50 efficientnet_v2_m clip_resnet50 dino_resnet50", "simclr", 1e-4, 25, 64),
+    ("resnet50 efficientnet_v2_m clip_resnet50 dino_resnet50", "moco", 1e-4, 25, 32),
+    ("resnet50 clip_resnet50 dino_resnet50", "rotation jigsaw", 1e-4, 25, 32),
+    ("efficientnet_v2_m", "rotation", 1e-3, 25, 16),
+    ("efficientnet_v2_m", "jigsaw", 1e-4, 25, 16),
+    ("vit_b_16 clip_vit_b_16 dino_vit_b_16", "simclr", 1e-5, 30, 64),
+    ("vit_b_16", "moco", 1e-5, 30, 16),
+    ("vit_b_16", "rotation", 1e-5, 30, 32),
+    ("vit_b_16", "jigsaw", 1e-5, 20, 32),
+    ("clip_vit_b_16 dino_vit_b_16", "moco rotation jigsaw", 1e-5, 30, 32),
+    ("alexnet", "simclr rotation jigsaw", 1e-3, 30, 32),
+    ("alexnet", "moco", 1e-3, 30, 64),
+]
+
+
+def test_table_b1_is_as_printed() -> None:
+    printed = {
+        (name, trained): tuple(values)
+        for names, paradigms, *values in PRINTED
+        for name in names.split()
+        for trained in (SUPERVISED if paradigms == "ALL" else paradigms.split())
+    }
+    assert printed == TABLE_B1
+    assert len(printed) == 56
+
+
+def test_the_names_are_registered() -> None:
+    for name in BACKBONES:
+        assert "native" in backbone.entry(Variant(name)).facts
+    for name in PARADIGMS:
+        single = paradigm.entry(Variant(name)).facts["data"] == "singleton"
+        assert single == (name in SELF_SUPERVISED)
+    assert [name.partition("/")[0] for name in SETS] == ["bapps"] * 6 + ["hsj"] * 2 + ["birds16"] * 3
+    assert {name.partition("/")[0] for name in SETS} == set(RELEASES)
+
+
+@pytest.mark.parametrize(
+    ("name", "fine_tunings"),
+    [("thesis", 168), ("thesis_heldout", 168), ("full", 616), ("thesis_small", 168), ("full_small", 616)],
+)
+def test_a_sweep_has_the_thesis_number_of_fine_tunings_beside_the_eight_as_pretrained(
+    name: str, fine_tunings: int
+) -> None:
+    cells = plan.cells(plan.load_sweep(name))
+    trained = [cell.trial for cell in cells if cell.trial.paradigm is not None]
+    assert len(trained) == len({trial.id for trial in trained}) == fine_tunings
+    assert len(cells) == fine_tunings + 8
+    assert {trial.protocol for trial in trained} == {"thesis" if name in ("thesis", "thesis_small") else "heldout"}
+    if not name.endswith("small"):
+        for trial in trained:
+            values = (trial.lr, trial.epochs, trial.batch_size)
+            assert values == TABLE_B1[trial.backbone.name, trial.paradigm.name]
+            assert (trial.fit_size, trial.optimizer) == (1000, Variant("adam"))
+
+
+@pytest.mark.parametrize("name", BASE_MODELS)
+def test_a_miniature_is_of_its_base_models_kind(name: str) -> None:
+    """The same modules of the same libraries, fewer; so what works with one works with the other."""
+    small = backbone.make(Variant(f"miniature:{name}")).eval()
+    large = backbone.make(Variant(name, weights="random"))
+    kinds = {type(module) for module in small.trunk.modules() if not isinstance(module, torch.nn.Sequential)}
+    assert kinds <= {type(module) for module in large.trunk.modules()} | {torch.nn.Identity}
+    assert sum(p.numel() for p in small.parameters()) < 0.02 * sum(p.numel() for p in large.parameters())
+    with torch.inference_mode():
+        found = small(torch.rand(3, 3, 64, 64))
+    assert found.shape[0] == 3
+    assert found.std(dim=0).max() > 0  # it tells images apart
+
+
+@pytest.mark.slow
+def test_all_616_in_small_finish_once_and_land_in_mlflow(tmp_path) -> None:
+    root = Root.at(tmp_path)
+    done = humansim("sweep", "full_small", "--root", str(tmp_path), "--json")
+    assert done.returncode == 0, done.stderr
+    assert last_json(done)["states"] == {"finished": 624, "to run": 0}
+    client = mlflow.MlflowClient(root.tracking_uri)
+    experiment = client.get_experiment_by_name("full_small")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id], max_results=1000)
+    expected = {trial.id for trial in plan.plan(plan.load_sweep("full_small"), root).known}
+    assert len(runs) == len(expected) == 624
+    assert {run.data.tags["trial_id"] for run in runs} == expected
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    trained = [run for run in runs if "paradigm" in run.data.params]
+    arms = {tuple(run.data.params[axis] for axis in ("backbone", "paradigm", "fit_on")) for run in trained}
+    assert len(arms) == len(trained) == 616
