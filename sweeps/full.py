@@ -15,5 +15,5 @@ SWEEP = Sweep(
     name="full",
     question="Does fine-tuning on one kind of human judgement carry over to the other kinds?",
     base=Trial(source=Variant("study", size=1000), precision="bf16"),
-    grid=[{"backbone": BASE_MODELS}, *fine_tunings(fit_on=SETS)],
+    grid=[{"backbone": [*BASE_MODELS]}, *fine_tunings(fit_on=SETS)],
 )

@@ -14,5 +14,5 @@ SWEEP = Sweep(
     name="full_small",
     question="Do 616 fine-tunings finish?",
     base=Trial(source=Variant("simulated", size=10), fit_size=16, batch_size=8, epochs=1),
-    grid=[{"backbone": SMALL}, {"backbone": SMALL, "paradigm": PARADIGMS, "fit_on": SETS}],
+    grid=[{"backbone": SMALL}, {"backbone": SMALL, "paradigm": [*PARADIGMS], "fit_on": [*SETS]}],
 )

@@ -17,5 +17,5 @@ SWEEP = Sweep(
     name="thesis",
     question="Does fine-tuning bring a model nearer to people, and which kind of it?",
     base=Trial(source=Variant("study", size=1000), protocol="thesis", precision="bf16"),
-    grid=[{"backbone": BASE_MODELS}, *fine_tunings(fit_on=RELEASES)],
+    grid=[{"backbone": [*BASE_MODELS]}, *fine_tunings(fit_on=RELEASES)],
 )

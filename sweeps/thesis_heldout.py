@@ -10,5 +10,5 @@ SWEEP = Sweep(
     name="thesis_heldout",
     question="How much of what fine-tuning gained was leakage?",
     base=Trial(source=Variant("study", size=1000), precision="bf16"),
-    grid=[{"backbone": BASE_MODELS}, *fine_tunings(fit_on=RELEASES)],
+    grid=[{"backbone": [*BASE_MODELS]}, *fine_tunings(fit_on=RELEASES)],
 )

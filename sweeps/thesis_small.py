@@ -18,5 +18,5 @@ SWEEP = Sweep(
         batch_size=8,
         epochs=1,
     ),
-    grid=[{"backbone": SMALL}, {"backbone": SMALL, "paradigm": PARADIGMS, "fit_on": RELEASES}],
+    grid=[{"backbone": SMALL}, {"backbone": SMALL, "paradigm": [*PARADIGMS], "fit_on": [*RELEASES]}],
 )

@@ -48,7 +48,8 @@ def _resnet() -> Any:
 
     def stage(features: int, planes: int, stride: int) -> nn.Module:
         shortcut = nn.Sequential(nn.Conv2d(features, 4 * planes, 1, stride, bias=False), nn.BatchNorm2d(4 * planes))
-        return Bottleneck(features, planes, stride, shortcut)
+        block: nn.Module = Bottleneck(features, planes, stride, shortcut)
+        return block
 
     stem = [nn.Conv2d(3, 8, 7, stride=2, padding=3, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(3, 2, 1)]
     stages = [stage(8, 4, 1), stage(16, 8, 2), stage(32, 16, 2), stage(64, 32, 2)]
