@@ -81,7 +81,7 @@ def run(
         with written_whole(folder / results.ANSWERS) as file:
             answers.to_parquet(file, index=False)
         if trial.paradigm is not None and isinstance(judge, Embedder):
-            _save_weights(judge.backbone, folder / results.WEIGHTS)
+            _save_weights(judge, folder / results.WEIGHTS)
         result = Result(
             trial=trial,
             scores=scores,
@@ -212,10 +212,17 @@ def _make_backbone(trial: Trial) -> Backbone | Scorer:
     return made if isinstance(made, Scorer) else made.read_at(trial.layer, trial.pool)
 
 
-def _save_weights(network: Backbone, file: Path) -> None:
+def _save_weights(embedder: Embedder, file: Path) -> None:
+    """The backbone's weights, as it names them itself, "trunk...", and a kept head's, "head.weight" and "head.bias".
+
+    That the file has a head, and its shape, is all that is needed to put it back on.
+    """
     from safetensors.torch import save_file
 
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    state = embedder.backbone.state_dict()
+    if embedder.keep_head:
+        state |= {f"head.{name}": tensor for name, tensor in embedder.head.state_dict().items()}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     with written_whole(file) as temporary:
         save_file(tensors, temporary)
 
