@@ -222,17 +222,25 @@ def _save_weights(network: Backbone, file: Path) -> None:
 
 @contextlib.contextmanager
 def _reproducible(threads: int) -> Iterator[None]:
-    """A fixed number of threads, deterministic kernels, and torch's global state as before afterwards."""
+    """A fixed number of threads, deterministic kernels, and torch's global state as before afterwards.
+
+    Torch would also fill all memory that it allocates, against kernels that read what nobody wrote. None here does, and
+    filling took 7 % of a training step of 64 pixels and 20 % of one of 224.
+    """
     before, random = torch.get_num_threads(), torch.random.get_rng_state()
     deterministic = torch.are_deterministic_algorithms_enabled()
+    memory: Any = torch.utils.deterministic  # whose setting type checkers do not see
+    filled = memory.fill_uninitialized_memory
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
+    memory.fill_uninitialized_memory = False
     try:
         yield
     finally:
         torch.set_num_threads(before)
         torch.use_deterministic_algorithms(deterministic)
+        memory.fill_uninitialized_memory = filled
         torch.random.set_rng_state(random)
 
 
