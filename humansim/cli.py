@@ -106,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     one = command("status", _status, "show what is finished, running, failed and missing", where, output)
     one.add_argument("sweep", metavar="SWEEP", nargs="?", help="a submitted sweep (default: all of them)")
     one = command("list", _list, "list what is registered, and the sweeps that come along", output)
-    kinds = ("backbones", "paradigms", "sources", "optimizers", "measures", "sweeps")
+    kinds = ("backbones", "paradigms", "tunings", "sources", "optimizers", "measures", "sweeps")
     one.add_argument("kind", nargs="?", choices=kinds)
     cli_data.add(commands, where, output)
     cli_weights.add(commands, output)

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from humansim.embedder import Embedder, distances, in_unit_range
+from humansim.backbones import backbone
+from humansim.embedder import Embedder, as_images, distances, in_unit_range
 from humansim.material import Material
 from humansim.optimizers import optimizer
 from humansim.paradigms import Batch, Objective, paradigm
@@ -18,6 +19,7 @@ from humansim.results import CHECKPOINT, now
 from humansim.root import written_whole
 from humansim.scores import two_afc
 from humansim.spec import Trial, digest
+from humansim.tunings import Tuning, tuning
 
 Row = dict[str, float]
 
@@ -33,7 +35,7 @@ def fit(
     pretrained: str,
     report: Callable[[Row], None] | None,
 ) -> tuple[Embedder, list[Row]]:
-    """Trains the network with a linear block on top; one checkpoint an epoch.
+    """Trains the network, or what its tuning says of it, with a linear block on top; one checkpoint an epoch.
 
     An epoch's randomness hangs on the trial's seed and the epoch's number alone, so a resumed run has no state of
     generators to restore.
@@ -53,8 +55,13 @@ def fit(
     memory = (objective.memory or nn.Module()).to(place)
     torch.manual_seed(seed_of(trial.seed, "head"))
     features = embedder.embed(material.store, np.arange(1)).shape[1]
-    embedder = Embedder(embedder.backbone, nn.Linear(features, objective.outputs).to(place), trial.precision)
-    update = optimizer.make(trial.optimizer, embedder.parameters(), trial.lr)
+    head = nn.Linear(features, objective.outputs).to(place)
+    embedder = Embedder(embedder.backbone, head, trial.precision, keep_head=trial.head == "kept")
+    tuned: Tuning = tuning.make(trial.tuning)
+    torch.manual_seed(seed_of(trial.seed, "tuning"))
+    blocks = backbone.entry(trial.backbone).facts.get("layers", ())
+    tuned.prepare(embedder.backbone, blocks, as_images(material.store, np.arange(1), place))
+    update = optimizer.make(trial.optimizer, [p for p in embedder.parameters() if p.requires_grad], trial.lr)
     points = _Points(material, place)
     objective.begin(embedder)
 
@@ -100,6 +107,7 @@ def fit(
             torch.save(state, file)
         if report:
             report(row)
+    tuned.finish(embedder.backbone)
     return embedder, history
 
 
@@ -114,11 +122,7 @@ def _one_epoch(
     """Losses and norms of the gradient of an epoch's steps; nothing in it waits for the device."""
     torch.manual_seed(seed_of(trial.seed, epoch))
     order = torch.randperm(len(points))
-    embedder.train()
-    if trial.batch_norm == "frozen":
-        for layer in embedder.modules():
-            if isinstance(layer, nn.modules.batchnorm._BatchNorm):
-                layer.eval()
+    _train(embedder, trial.batch_norm == "frozen")
     losses, norms = [], []
     # A last batch that is not full is left out (another one each epoch): batch norm needs company.
     for start in range(0, max(1, len(points) - trial.batch_size + 1), trial.batch_size):
@@ -130,6 +134,19 @@ def _one_epoch(
         update.step()
         losses.append(loss.detach())
     return torch.stack(losses), torch.stack(norms)
+
+
+def _train(embedder: Embedder, frozen: bool) -> None:
+    """Sets what is trained to training; what is not is as in evaluation: batch norms keep their statistics.
+
+    Args:
+        frozen: all batch norms keep theirs.
+    """
+    embedder.train()
+    for module in embedder.modules():
+        trained = [parameter.requires_grad for parameter in module.parameters()]
+        if (trained and not any(trained)) or (frozen and isinstance(module, nn.modules.batchnorm._BatchNorm)):
+            module.eval()
 
 
 class _Points:
@@ -211,5 +228,5 @@ def _forget_peak(place: torch.device) -> None:
 
 
 def seed_of(seed: int, use: str | int) -> int:
-    """A generator's seed for one use of a trial's seed: an epoch, the head."""
+    """A generator's seed for one use of a trial's seed: an epoch, the head, the tuning."""
     return int(digest([seed, use]), 16) % 2**63

@@ -18,7 +18,8 @@ def adam(
     """Adam (Kingma and Ba 2015), the thesis's choice."""
     import torch
 
-    return torch.optim.Adam(parameters, lr=lr, weight_decay=weight_decay)
+    given = list(parameters)
+    return torch.optim.Adam(given, lr=lr, weight_decay=weight_decay, fused=given[0].is_cuda or None)
 
 
 @optimizer()
@@ -28,4 +29,6 @@ def sgd(
     """Stochastic gradient descent with momentum."""
     import torch
 
-    return torch.optim.SGD(parameters, lr=lr, momentum=momentum, weight_decay=weight_decay)
+    given = list(parameters)
+    fused = given[0].is_cuda or None
+    return torch.optim.SGD(given, lr=lr, momentum=momentum, weight_decay=weight_decay, fused=fused)

@@ -23,11 +23,13 @@ from humansim.results import State
 from humansim.root import Root, written_whole
 from humansim.sources import source
 from humansim.spec import Cell, Sweep, Trial, Variant, explain, near
+from humansim.tunings import tuning
 
 REGISTRIES: dict[str, Registry] = {
     "source": source,
     "backbone": backbone,
     "paradigm": paradigm,
+    "tuning": tuning,
     "optimizer": optimizer,
 }
 
@@ -56,6 +58,12 @@ def checked(trial: Trial) -> Trial:
         from humansim.backbones.module import check_layer
 
         check_layer(variants["backbone"], trial.layer)
+    if trial.paradigm is not None:
+        tuned = tuning.entry(trial.tuning).facts
+        if "check" in tuned:
+            tuned["check"](trial, facts, **trial.tuning.kwargs)
+        if trial.head == "kept" and paradigm.entry(trial.paradigm).facts.get("classifies"):
+            raise BadInput(f"head 'kept': {trial.paradigm}'s outputs are classes of its own making, no embedding")
     if trial.fit_on is not None and "sets" in (known := source.entry(trial.source).facts):
         members(known["sets"], trial.fit_on)
     return trial.having(variants)

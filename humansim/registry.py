@@ -1,8 +1,8 @@
 """Named parts: a variant is a function from keyword arguments to the working thing; one decorator adds one.
 
 There is one `Registry` for each kind of part: `sources.source`, `backbones.backbone`, `paradigms.paradigm`,
-`optimizers.optimizer`. The name is the function's name. A function whose first parameter is `name` is a family:
-`timm:resnet18` calls `timm("resnet18")`.
+`tunings.tuning`, `optimizers.optimizer`. The name is the function's name. A function whose first parameter is `name` is
+a family: `timm:resnet18` calls `timm("resnet18")`.
 """
 
 import inspect

@@ -157,7 +157,9 @@ class Trial(Frozen):
     are pooled (`Backbone.read_at`). `precision` "bf16" runs the network under autocast. `threads` is here because on
     a CPU the bits of a sum depend on it. `batch_norm`: while training, normalise by each batch's statistics and adapt
     the stored ones to the data (the thesis: nothing is frozen), or keep those of pre-training ("frozen"; scale and
-    shift are trained all the same). On few and alike images adapting them alone can cost ten points of 2AFC.
+    shift are trained all the same). On few and alike images adapting them alone can cost ten points of 2AFC. `tuning`
+    says which parameters are trained, and `head` whether the embedding that is evaluated is the backbone's, the
+    projection head removed (thesis, 3.4.3), or what the head makes of it ("kept").
     """
 
     source: AsVariant = Variant("sample")
@@ -172,6 +174,8 @@ class Trial(Frozen):
     paradigm: AsVariant | None = None
     fit_on: str | None = None
     fit_size: Annotated[int, Field(ge=1)] = 1000
+    tuning: AsVariant = Variant("whole")
+    head: Literal["removed", "kept"] = "removed"
     optimizer: AsVariant = Variant("adam")
     lr: Annotated[float, Field(gt=0)] = 1e-4
     epochs: Annotated[int, Field(ge=1)] = 20
@@ -241,8 +245,15 @@ class Trial(Frozen):
             raise BadInput(explain(error)) from None
 
 
-VARIANT_FIELDS = ("source", "backbone", "paradigm", "optimizer")
-TRAINING_FIELDS = ("paradigm", "fit_on", "fit_size", "optimizer", "lr", "epochs", "batch_size", "batch_norm", "seed")
+VARIANT_FIELDS = ("source", "backbone", "paradigm", "tuning", "optimizer")
+TRAINING_FIELDS = (
+    *("paradigm", "fit_on", "fit_size", "tuning", "head"),
+    *("optimizer", "lr", "epochs", "batch_size", "batch_norm", "seed"),
+)
+DEFAULTS = {
+    name: field.default.name if isinstance(field.default, Variant) else field.default
+    for name, field in Trial.model_fields.items()
+}
 AXES = (*Trial.model_fields, *(f"{field}.<argument>" for field in VARIANT_FIELDS))
 
 
@@ -309,8 +320,16 @@ class Cell(Frozen):
 
     @property
     def key(self) -> str:
-        """Names the cell's search by what is searched around, not by how the sweep spells or orders its axes."""
-        fixed = {axis: value for axis, value in self.trial.settings().items() if axis not in self.search}
+        """Names the cell's search by what is searched around, not by how the sweep spells or orders its axes.
+
+        Fields at their default are left out, as in a trial's id: a new field begins no search anew.
+        """
+        settings = self.trial.settings()
+        fixed = {
+            axis: value
+            for axis, value in settings.items()
+            if axis not in self.search and (axis not in DEFAULTS or value != DEFAULTS[axis])
+        }
         return digest([fixed, {axis: space.model_dump() for axis, space in self.search.items()}])
 
     def __str__(self) -> str:

@@ -1,7 +1,8 @@
 """Fine-tuning paradigms: `name(**arguments) -> Objective`. One file and `@paradigm(data=...)` add one.
 
 `data` says what a data point is: a "triplet" (query, positive, negative), a "quadruplet" (and a further dissimilar
-image) or a "singleton", one image without people's judgement.
+image) or a "singleton", one image without people's judgement. `classifies` says that the outputs are logits of a
+classification: nothing in them says what two images have in common, so the head is no part of an embedding.
 """
 
 from collections.abc import Callable

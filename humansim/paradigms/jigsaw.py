@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from humansim.paradigms import Network
 
 
-@paradigm(data="singleton")
+@paradigm(data="singleton", classifies=True)
 def jigsaw(
     *,
     permutations: int = 36,

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from humansim.paradigms import Network
 
 
-@paradigm(data="singleton")
+@paradigm(data="singleton", classifies=True)
 def rotation(*, every: bool = True, crop: bool = True) -> Objective:
     """Cross-entropy over 0, 90, 180 and 270 degrees.
 
