@@ -10,8 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from humansim import workers
 from humansim.backbones import backbone
 from humansim.embedder import Embedder, as_images, distances, in_unit_range
+from humansim.errors import BadInput
 from humansim.material import Material
 from humansim.optimizers import optimizer
 from humansim.paradigms import Batch, Objective, paradigm
@@ -66,7 +68,10 @@ def fit(
     objective.begin(embedder)
 
     history: list[Row] = []
-    saved = _load_checkpoint(folder / CHECKPOINT, material.fingerprint, pretrained)
+    saved = None
+    if workers.leads():
+        saved = _load_checkpoint(folder / CHECKPOINT, material.fingerprint, pretrained)
+    saved = workers.told(saved)
     if saved is not None:
         embedder.load_state_dict(saved["network"])
         memory.load_state_dict(saved.get("memory", {}))  # older checkpoints are of paradigms without one
@@ -81,30 +86,32 @@ def fit(
         losses, norms = _one_epoch(trial, objective, embedder, update, points, epoch)
         objective.after_epoch()
         _check_converging(losses, history, trial, epoch)
-        count = len(losses) * min(len(points), trial.batch_size)
+        count = len(losses) * _batch_size(trial, points)
         took = time.perf_counter() - clock
         row = {
             "epoch": float(epoch),
             "loss": float(losses.mean()),
             "gradient_norm": float(norms.mean()),
-            "validation": _validate(embedder, material),
+            "validation": _validate(embedder, material) if workers.leads() else math.nan,
             "lr": trial.lr,
             "seconds": took,
             "images_per_second": material.fit.images.shape[1] * count / took,
             "peak_memory": float(torch.cuda.max_memory_allocated(place)) if place.type == "cuda" else 0.0,
             "time": float(now()),
         }
+        row = workers.told(row)
         history.append(row)
-        with written_whole(folder / CHECKPOINT) as file:
-            state = {
-                "network": embedder.state_dict(),
-                "memory": memory.state_dict(),
-                "optimizer": update.state_dict(),
-                "history": history,
-                "data": material.fingerprint,
-                "weights": pretrained,
-            }
-            torch.save(state, file)
+        if workers.leads():
+            with written_whole(folder / CHECKPOINT) as file:
+                state = {
+                    "network": embedder.state_dict(),
+                    "memory": memory.state_dict(),
+                    "optimizer": update.state_dict(),
+                    "history": history,
+                    "data": material.fingerprint,
+                    "weights": pretrained,
+                }
+                torch.save(state, file)
         if report:
             report(row)
     tuned.finish(embedder.backbone)
@@ -123,17 +130,32 @@ def _one_epoch(
     torch.manual_seed(seed_of(trial.seed, epoch))
     order = torch.randperm(len(points))
     _train(embedder, trial.batch_norm == "frozen")
+    network, size = workers.shared(embedder), _batch_size(trial, points)
     losses, norms = [], []
     # A last batch that is not full is left out (another one each epoch): batch norm needs company.
-    for start in range(0, max(1, len(points) - trial.batch_size + 1), trial.batch_size):
+    for start in range(0, len(points) - size + 1, size):
         objective.before_step(embedder)
-        loss = objective.loss(embedder, points.batch(order[start : start + trial.batch_size]))
+        loss = objective.loss(network, points.batch(order[start : start + size]))
         update.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        workers.add_gradients(embedder.parameters())
         norms.append(nn.utils.get_total_norm([p.grad for p in embedder.parameters() if p.grad is not None]))
         update.step()
         losses.append(loss.detach())
+    workers.average_statistics(embedder)
     return torch.stack(losses), torch.stack(norms)
+
+
+def _batch_size(trial: Trial, points: "_Points") -> int:
+    """Data points of each step: the trial's, or all if there are fewer; as many for each worker.
+
+    Raises:
+        BadInput: fewer data points than workers.
+    """
+    size = min(len(points), trial.batch_size)
+    if size < workers.count():
+        raise BadInput(f"workers: {size} data points cannot be shared by {workers.count()} workers")
+    return size - size % workers.count()
 
 
 def _train(embedder: Embedder, frozen: bool) -> None:

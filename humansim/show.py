@@ -32,6 +32,7 @@ from humansim.tracking import run_name
 SIMULATED = "simulated judges"
 MANY = 4  # sets that stand side by side with their intervals
 WIDE = 9  # models that do
+MOST = 24  # fine-tuned models that are shown
 
 
 def console(stderr: bool = False) -> Console:
@@ -155,8 +156,12 @@ def _value(value: object) -> str:
 
 
 def scores(table: Table, title: str, simulated: bool) -> list[RichTable]:
-    """2AFC scores in per cent with their 95 % intervals: one column a set, or, of many sets, one row a set."""
+    """2AFC scores in per cent with their 95 % intervals: one column a set; of many sets, a table of their own.
+
+    Of very many fine-tuned models those of the highest means are shown: a look, not a choice.
+    """
     title = title + (f"  [{SIMULATED}]" if simulated else "")
+    table, left_out = _highest(table)
     sets = list(dict.fromkeys(name for row in table for name in row["sets"]))
     axes = list(dict.fromkeys(axis for row in table for axis in row["axes"]))
     many = len(sets) > MANY
@@ -190,16 +195,34 @@ def scores(table: Table, title: str, simulated: bool) -> list[RichTable]:
     if not many:
         models.caption = escape(f"{about}, [95 % interval, bootstrap over queries or judgement trials]")
         return [models]
+    if left_out:
+        models.caption = f"the {MOST} fine-tuned ones of the highest means; {left_out} others are left out"
     each = RichTable(title="each set", title_justify="left", caption_justify="left")
     wide = len(table) > WIDE
     half = "" if wide else ", ± half the 95 % interval, bootstrap over queries or judgement trials"
     each.caption = f"{about}{half}; --json gives all"
-    each.add_column("", no_wrap=True)
-    for number in range(1, len(table) + 1):
-        each.add_column(str(number), justify="right", no_wrap=True)
-    for name in sets:
-        each.add_row(escape(name), *(_with_half(row["sets"].get(name, {}), wide) for row in table))
+    each.add_column("", justify="right" if wide else "left", no_wrap=True)
+    names = range(1, len(table) + 1)
+    for column in sets if wide else names:
+        each.add_column(escape(str(column)).replace("/", "\n").replace("_", "\n"), justify="right", no_wrap=True)
+    if wide:
+        for number, row in enumerate(table, 1):
+            each.add_row(str(number), *(_with_half(row["sets"].get(name, {}), wide) for name in sets))
+    else:
+        for name in sets:
+            each.add_row(escape(name), *(_with_half(row["sets"].get(name, {}), wide) for row in table))
     return [models, each]
+
+
+def _highest(table: Table) -> tuple[Table, int]:
+    """The table with no more than `MOST` fine-tuned models, and how many were left out."""
+    tuned = [row for row in table if row["kind"] in ("fine-tuned", "contaminated")]
+
+    def mean(row: dict[str, Any]) -> float:
+        return sum(score["score"] for score in row["sets"].values()) / max(1, len(row["sets"]))
+
+    out = {row["trial"] for row in sorted(tuned, key=mean, reverse=True)[MOST:]}
+    return [row for row in table if row.get("trial") not in out], len(out)
 
 
 def _with_half(score: dict[str, float | None], wide: bool) -> str:

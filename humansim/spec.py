@@ -159,7 +159,8 @@ class Trial(Frozen):
     the stored ones to the data (the thesis: nothing is frozen), or keep those of pre-training ("frozen"; scale and
     shift are trained all the same). On few and alike images adapting them alone can cost ten points of 2AFC. `tuning`
     says which parameters are trained, and `head` whether the embedding that is evaluated is the backbone's, the
-    projection head removed (thesis, 3.4.3), or what the head makes of it ("kept").
+    projection head removed (thesis, 3.4.3), or what the head makes of it ("kept"). `workers` share each batch, each
+    on a GPU (or on `threads` CPUs) of its own; it is here because batch norm's statistics are then those of a share.
     """
 
     source: AsVariant = Variant("sample")
@@ -181,12 +182,19 @@ class Trial(Frozen):
     epochs: Annotated[int, Field(ge=1)] = 20
     batch_size: Annotated[int, Field(ge=2)] = 64
     batch_norm: Literal["batch", "frozen"] = "batch"
+    workers: Annotated[int, Field(ge=1, le=1024)] = 1
     seed: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="after")
     def _all_leaves_nothing_to_fit(self) -> "Trial":
         if self.paradigm is not None and self.protocol == "all":
             raise ValueError("protocol 'all' evaluates on every judgement, so nothing is left to fit on: use 'heldout'")
+        return self
+
+    @model_validator(mode="after")
+    def _workers_have_equal_shares(self) -> "Trial":
+        if self.batch_size % self.workers:
+            raise ValueError(f"batch_size {self.batch_size} cannot be shared equally by {self.workers} workers")
         return self
 
     @property
@@ -248,7 +256,7 @@ class Trial(Frozen):
 VARIANT_FIELDS = ("source", "backbone", "paradigm", "tuning", "optimizer")
 TRAINING_FIELDS = (
     *("paradigm", "fit_on", "fit_size", "tuning", "head"),
-    *("optimizer", "lr", "epochs", "batch_size", "batch_norm", "seed"),
+    *("optimizer", "lr", "epochs", "batch_size", "batch_norm", "workers", "seed"),
 )
 DEFAULTS = {
     name: field.default.name if isinstance(field.default, Variant) else field.default

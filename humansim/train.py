@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from humansim import audit, embeddings, results
+from humansim import audit, embeddings, results, workers
 from humansim.backbones import Pretraining, backbone
 from humansim.backbones.module import Backbone, Scorer, initialised_by
 from humansim.embedder import Embedder, distances, scored
@@ -53,7 +53,8 @@ def run(
     """
     with results.claimed(root, trial) as folder, _reproducible(trial.threads):
         ended = results.load(root, trial)
-        if isinstance(ended, Result):
+        if workers.told(isinstance(ended, Result)):
+            assert isinstance(ended, Result)
             return ended
         place = _place(device)
         _reset_peak_memory(place)
@@ -107,6 +108,22 @@ def run(
         results.save(root, result)
         (folder / results.CHECKPOINT).unlink(missing_ok=True)
         return result
+
+
+def assist(trial: Trial, root: Root, *, device: str | None = None, report: Callable[[Row], None] | None = None) -> None:
+    """A further worker's part in a trial of several (`humansim.workers`), while their leader does `run`.
+
+    Args:
+        report: as that of `run`; called with the same rows.
+    """
+    with _reproducible(trial.threads):
+        if workers.told(False):  # the leader's: it is finished already
+            return
+        material, network = prepare(trial, root), _make_backbone(trial)
+        assert isinstance(network, Backbone)
+        pretrained = network.fingerprint()
+        embedder = Embedder(network, precision=trial.precision).to(_place(device))
+        fit(trial, embedder, material, results.folder(root, trial), pretrained, report)
 
 
 def embed(

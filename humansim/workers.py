@@ -57,13 +57,13 @@ class _Together(torch.autograd.Function):
     """Outputs of all shares, in order. The way back is each worker's own part: the others go their own."""
 
     @staticmethod
-    def forward(ctx: Any, own: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, own: Tensor) -> Tensor:
         parts = [torch.empty_like(own) for _ in range(count())]
         group.all_gather(parts, own.contiguous())
         return torch.cat(parts)
 
     @staticmethod
-    def backward(ctx: Any, of_all: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, of_all: Tensor) -> Tensor:
         return of_all.chunk(count())[group.get_rank()].contiguous()
 
 

@@ -13,6 +13,6 @@ SMALL = [f"miniature:{name}" for name in BASE_MODELS]
 SWEEP = Sweep(
     name="full_small",
     question="Do 616 fine-tunings finish?",
-    base=Trial(source=Variant("simulated", size=10), fit_size=16, batch_size=8, epochs=1),
+    base=Trial(source=Variant("simulated", size=10), fit_size=16, batch_size=8, epochs=1, lr=1e-3),
     grid=[{"backbone": SMALL}, {"backbone": SMALL, "paradigm": [*PARADIGMS], "fit_on": [*SETS]}],
 )

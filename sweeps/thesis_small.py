@@ -17,6 +17,7 @@ SWEEP = Sweep(
         fit_size=16,
         batch_size=8,
         epochs=1,
+        lr=1e-3,
     ),
     grid=[{"backbone": SMALL}, {"backbone": SMALL, "paradigm": [*PARADIGMS], "fit_on": [*RELEASES]}],
 )

@@ -30,7 +30,7 @@ from ray.tune.search import Searcher
 
 from humansim import results
 from humansim.errors import BadInput
-from humansim.launch import Follow, Runner, attempt, failed
+from humansim.launch import Follow, Runner, attempt, failed, raised
 from humansim.results import Result
 from humansim.root import Root
 from humansim.search import Search
@@ -80,11 +80,12 @@ def launch(search: Search, root: Root, runner: Runner, follow: Follow, name: str
     shutil.rmtree(scratch, ignore_errors=True)
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     trainable = tune.with_resources(
-        functools.partial(_trainable, root=root, runner=runner),
-        lambda config: tune.PlacementGroupFactory([{"CPU": config["threads"], "GPU": gpus}]),
+        functools.partial(_trainable, root=root, runner=runner, gpus=gpus),
+        lambda config: tune.PlacementGroupFactory([_resources(config, gpus)]),
     )
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-    feed = _Feed(search, root, follow, most=int(max(node["Resources"].get("CPU", 0) for node in nodes)))
+    most = int(max(node["Resources"].get("CPU", 0) for node in nodes))
+    feed = _Feed(search, root, follow, most, int(resources.get("GPU" if gpus else "CPU", 0)))
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(search_alg=feed, num_samples=-1, reuse_actors=True),
@@ -110,31 +111,109 @@ def run_here(trial: Trial, root: Root, *, report: Callable[[dict[str, float]], N
     return train.run(trial, root, report=report)
 
 
-def _trainable(config: dict[str, Any], root: Root, runner: Runner) -> None:
+def _resources(config: dict[str, Any], gpus: int) -> dict[str, float]:
+    """What Tune sets aside for a trial. Ray Train sets aside for each of several workers what it needs by itself."""
+    if config["workers"] > 1:
+        return {"node:__internal_head__": 0.001}
+    return {"CPU": config["threads"], "GPU": gpus}
+
+
+def _trainable(config: dict[str, Any], root: Root, runner: Runner, gpus: int) -> None:
     trial = Trial.model_validate_json(config["trial"])
-    attempt(trial, root, runner, lambda row: tune.report({"row": row}))
+    if config["workers"] > 1:
+        _run_with_workers(trial, root, gpus)
+    else:
+        attempt(trial, root, runner, lambda row: tune.report({"row": row}))
+
+
+def _run_with_workers(trial: Trial, root: Root, gpus: int) -> None:
+    """Runs a trial of several workers as a Ray Train run of its own.
+
+    Raises:
+        TrainingFailedError: a worker died; Tune starts the trial again.
+    """
+    from ray.exceptions import RayError, RayTaskError
+    from ray.train import RunConfig, ScalingConfig, TrainingFailedError, WorkerGroupError
+    from ray.train.torch import TorchTrainer
+    from ray.tune.integration.ray_train import TuneReportCallback
+
+    callbacks: list[Any] = [TuneReportCallback()]  # type: ignore[no-untyped-call]
+    trainer = TorchTrainer(
+        _worker,
+        train_loop_config={"trial": trial.model_dump_json(), "root": root},
+        scaling_config=ScalingConfig(
+            num_workers=trial.workers,
+            use_gpu=bool(gpus),
+            resources_per_worker={"CPU": trial.threads, **({"GPU": 1} if gpus else {})},
+        ),
+        run_config=RunConfig(name=f"workers-{trial.id}", storage_path=str(root.path / "ray"), callbacks=callbacks),
+    )
+    try:
+        trainer.fit()
+    except TrainingFailedError as error:
+        if results.load(root, trial) is not None:  # the leader has said how it ended; the others fell with it
+            return
+        of_workers = error.worker_failures.values() if isinstance(error, WorkerGroupError) else [error]
+        own = [one for one in of_workers if not isinstance(one, RayError) or isinstance(one, RayTaskError)]
+        if not own:
+            raise
+        raised(trial, root, own[0])
+    finally:
+        shutil.rmtree(root.path / "ray" / f"workers-{trial.id}", ignore_errors=True)
+
+
+def _worker(config: dict[str, Any]) -> None:
+    """One of several workers on a trial."""
+    import ray.train
+    from ray.train.torch import get_device
+
+    from humansim import train, workers
+
+    trial, root = Trial.model_validate_json(config["trial"]), config["root"]
+    device = str(get_device())
+
+    def report(row: dict[str, float]) -> None:
+        ray.train.report({"row": row})
+
+    if workers.leads():
+        attempt(trial, root, functools.partial(train.run, device=device), report)
+    else:
+        train.assist(trial, root, device=device, report=report)
+
+
+def _workers(trial: Trial) -> int:
+    return trial.workers if trial.paradigm is not None else 1
 
 
 class _Feed(Searcher):
     """Our search as Tune sees one."""
 
-    def __init__(self, search: Search, root: Root, follow: Follow, most: int) -> None:
+    def __init__(self, search: Search, root: Root, follow: Follow, most: int, places: int) -> None:
         super().__init__()
-        self.search, self.root, self.follow, self.most = search, root, follow, most
+        self.search, self.root, self.follow = search, root, follow
+        self.most, self.places = most, places  # threads of the largest node; GPUs, or CPUs where there are none
         self.trials: dict[str, Trial] = {}
+        self.held: Trial | None = None
         self.error: Exception | None = None
 
     def suggest(self, trial_id: str) -> Any:
         try:
-            trial = self.search.ask() if self.error is None else None
+            trial = self.held or (self.search.ask() if self.error is None else None)
             if trial is not None and trial.threads > self.most:
                 raise BadInput(f"a trial wants {trial.threads} threads; the largest node has {self.most} CPUs")
+            if trial is not None and _workers(trial) > self.places:
+                raise BadInput(f"a trial wants {trial.workers} workers; the cluster has places for {self.places}")
         except Exception as error:  # Tune would bury it in its own
             self.error, trial = error, None
         if trial is None:
             return Searcher.FINISHED if self.error is not None or self.search.done else None
+        self.held = None
+        taken = sum(_workers(running) for running in self.trials.values() if _workers(running) > 1)
+        if _workers(trial) > 1 and taken + _workers(trial) > self.places:
+            self.held = trial  # Tune does not see what Ray Train sets aside: it would start all of them
+            return None
         self.trials[trial_id] = trial
-        return {"trial": trial.model_dump_json(), "threads": trial.threads}
+        return {"trial": trial.model_dump_json(), "threads": trial.threads, "workers": _workers(trial)}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         if "row" in result:
