@@ -28,6 +28,8 @@ common_fields = {
 }
 training_fields = {
     "fit_size": st.integers(1, 10**6),
+    "tuning": variants,
+    "head": st.sampled_from(["removed", "kept"]),
     "optimizer": variants,
     "lr": st.floats(1e-12, 10),
     "epochs": st.integers(1, 1000),
@@ -113,7 +115,7 @@ def test_every_field_of_a_training_changes_its_id(field: str) -> None:
     other = {
         "source": "table", "backbone": "pixels", "resolution": 64, "threads": 2,
         "resize": "native", "layer": "blocks.1", "pool": "mean", "precision": "bf16",
-        "fit_on": "cnn", "fit_size": 10, "optimizer": "sgd",
+        "fit_on": "cnn", "fit_size": 10, "tuning": "head", "head": "kept", "optimizer": "sgd",
         "lr": 0.5, "epochs": 3, "batch_size": 8, "batch_norm": "frozen", "seed": 1,
     }  # fmt: skip
     assert trial.having({field: other[field]}).id != trial.id
