@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from humansim.errors import BadInput
-from humansim.spec import AXES, Choice, Sweep, Trial, Uniform, Variant, canonical
+from humansim.spec import AXES, Cell, Choice, Sweep, Trial, Uniform, Variant, canonical
 
 scalars = (
     st.none() | st.booleans() | st.integers(-(10**6), 10**6) | st.floats(-1e6, 1e6) | st.text('abc é"\\\0', max_size=4)
@@ -68,6 +68,15 @@ GOLDEN = {
 @pytest.mark.parametrize(("known", "trial"), GOLDEN.items(), ids=GOLDEN)
 def test_ids_made_long_ago_still_name_the_same_trials(known: str, trial: Trial) -> None:
     assert trial.id == known
+
+
+def test_a_cell_keeps_its_key_so_that_its_search_goes_on() -> None:
+    search = {"lr": Uniform(low=1e-5, high=1e-3, log=True)}
+    cell = Cell(settings={}, trial=Trial(paradigm=Variant("triplet", margin=0.5), epochs=2), search=search)
+    assert cell.key == "696fea9185fbdbc6"
+    deeper = [cell.trial.having({axis: given}) for axis, given in (("layer", "blocks.1"), ("paradigm.margin", None))]
+    keys = {Cell(settings={}, trial=trial, search=search).key for trial in (cell.trial, *deeper, Trial())}
+    assert len(keys) == 4
 
 
 def test_a_field_spelled_out_at_its_default_changes_no_id() -> None:

@@ -42,11 +42,14 @@ class Killed(BaseException):
         ("triplet", {}),
         ("tuplet", {}),
         ("moco", {}),
-        ("triplet", {"tuning": Variant("lora", rank=4)}),
-        *(pytest.param(name, {}, marks=pytest.mark.slow) for name in ("quadruplet", "rotation", "jigsaw", "simclr")),
         *(
             pytest.param(name, tuning, marks=pytest.mark.slow)
             for name, tuning in (
+                ("quadruplet", {}),
+                ("rotation", {}),
+                ("jigsaw", {}),
+                ("simclr", {}),
+                ("triplet", {"tuning": Variant("lora", rank=4)}),
                 ("moco", {"tuning": Variant("lora", rank=4)}),
                 ("triplet", {"tuning": "last_blocks"}),
                 ("triplet", {"tuning": "head", "head": "kept"}),
