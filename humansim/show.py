@@ -219,7 +219,7 @@ def _highest(table: Table) -> tuple[Table, int]:
     tuned = [row for row in table if row["kind"] in ("fine-tuned", "contaminated")]
 
     def mean(row: dict[str, Any]) -> float:
-        return sum(score["score"] for score in row["sets"].values()) / max(1, len(row["sets"]))
+        return sum(float(score["score"]) for score in row["sets"].values()) / max(1, len(row["sets"]))
 
     out = {row["trial"] for row in sorted(tuned, key=mean, reverse=True)[MOST:]}
     return [row for row in table if row.get("trial") not in out], len(out)

@@ -172,7 +172,7 @@ def lora(*, rank: int = 16, alpha: float = 0.5, dropout: float = 0.3, targets: L
             with torch.autocast(weight.device.type, enabled=False):  # as exact as the weights will be
                 kept = nn.functional.dropout(torch.ones_like(self.a[0]), dropout, self.training)
                 change: Tensor = self.b @ (self.a * kept) * (alpha / rank)
-                return weight + change.view_as(weight)
+                return weight.clone().add_(change.view_as(weight))  # a sum might lie otherwise in memory
 
     def prepare(backbone: "Backbone", blocks: Sequence[str], image: "Tensor") -> None:
         pattern = WEIGHT if targets == "all" else QKV

@@ -55,7 +55,7 @@ def cakes() -> Registry:
 
 
 def test_there_is_something_of_each_kind() -> None:
-    assert {registry.kind for registry, _ in EVERY} == {"source", "backbone", "paradigm", "optimizer"}
+    assert {registry.kind for registry, _ in EVERY} == {"source", "backbone", "paradigm", "tuning", "optimizer"}
 
 
 @pytest.mark.parametrize(("registry", "entry"), EVERY, ids=IDS)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from humansim.errors import BadInput
-from humansim.spec import AXES, Choice, Sweep, Trial, Uniform, Variant, canonical
+from humansim.spec import AXES, Cell, Choice, Sweep, Trial, Uniform, Variant, canonical
 
 scalars = (
     st.none() | st.booleans() | st.integers(-(10**6), 10**6) | st.floats(-1e6, 1e6) | st.text('abc é"\\\0', max_size=4)
@@ -28,6 +28,8 @@ common_fields = {
 }
 training_fields = {
     "fit_size": st.integers(1, 10**6),
+    "tuning": variants,
+    "head": st.sampled_from(["removed", "kept"]),
     "optimizer": variants,
     "lr": st.floats(1e-12, 10),
     "epochs": st.integers(1, 1000),
@@ -66,6 +68,15 @@ GOLDEN = {
 @pytest.mark.parametrize(("known", "trial"), GOLDEN.items(), ids=GOLDEN)
 def test_ids_made_long_ago_still_name_the_same_trials(known: str, trial: Trial) -> None:
     assert trial.id == known
+
+
+def test_a_cell_keeps_its_key_so_that_its_search_goes_on() -> None:
+    search = {"lr": Uniform(low=1e-5, high=1e-3, log=True)}
+    cell = Cell(settings={}, trial=Trial(paradigm=Variant("triplet", margin=0.5), epochs=2), search=search)
+    assert cell.key == "696fea9185fbdbc6"
+    deeper = [cell.trial.having({axis: given}) for axis, given in (("layer", "blocks.1"), ("paradigm.margin", None))]
+    keys = {Cell(settings={}, trial=trial, search=search).key for trial in (cell.trial, *deeper, Trial())}
+    assert len(keys) == 4
 
 
 def test_a_field_spelled_out_at_its_default_changes_no_id() -> None:
@@ -113,7 +124,7 @@ def test_every_field_of_a_training_changes_its_id(field: str) -> None:
     other = {
         "source": "table", "backbone": "pixels", "resolution": 64, "threads": 2,
         "resize": "native", "layer": "blocks.1", "pool": "mean", "precision": "bf16",
-        "fit_on": "cnn", "fit_size": 10, "optimizer": "sgd",
+        "fit_on": "cnn", "fit_size": 10, "tuning": "head", "head": "kept", "optimizer": "sgd",
         "lr": 0.5, "epochs": 3, "batch_size": 8, "batch_norm": "frozen", "seed": 1,
     }  # fmt: skip
     assert trial.having({field: other[field]}).id != trial.id

@@ -37,19 +37,33 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize(
-    "paradigm",
+    ("paradigm", "tuning"),
     [
-        "triplet",
-        "tuplet",
-        "moco",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("quadruplet", "rotation", "jigsaw", "simclr")),
+        ("triplet", {}),
+        ("tuplet", {}),
+        ("moco", {}),
+        *(
+            pytest.param(name, tuning, marks=pytest.mark.slow)
+            for name, tuning in (
+                ("quadruplet", {}),
+                ("rotation", {}),
+                ("jigsaw", {}),
+                ("simclr", {}),
+                ("triplet", {"tuning": Variant("lora", rank=4)}),
+                ("moco", {"tuning": Variant("lora", rank=4)}),
+                ("triplet", {"tuning": "last_blocks"}),
+                ("triplet", {"tuning": "head", "head": "kept"}),
+            )
+        ),
     ],
 )
-def test_an_interrupted_trial_ends_with_the_same_bits_and_trains_no_epoch_twice(tmp_path: Path, paradigm: str) -> None:
+def test_an_interrupted_trial_ends_with_the_same_bits_and_trains_no_epoch_twice(
+    tmp_path: Path, paradigm: str, tuning: dict[str, object]
+) -> None:
     options = {"rotation": {}, "jigsaw": {}, "tuplet": {"grow_at": 0.0}, "moco": {"queue": 40}}.get(
         paradigm, {"outputs": 8}
     )
-    tiny = TINY.having({"paradigm": Variant(paradigm, **options)})
+    tiny = TINY.having({"paradigm": Variant(paradigm, **options), **tuning})
     calm, rough = Root.at(tmp_path / "calm"), Root.at(tmp_path / "rough")
     expected = train.run(tiny, calm)
     epochs: list[float] = []
