@@ -51,7 +51,13 @@ def now() -> Moment:
     return Moment(time.perf_counter(), time.process_time())
 
 
-def nothing(trial: Trial, root: Root, *, report: Callable[[dict[str, float]], None]) -> Result:
+def nothing(
+    trial: Trial,
+    root: Root,
+    *,
+    report: Callable[[dict[str, float]], None],
+    progress: Callable[[int, int], None] | None = None,
+) -> Result:
     """Stands in for `train.run`: a result without scores, saved as a real one is."""
     result = Result(
         trial=trial,

@@ -3,12 +3,13 @@
 import argparse
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from humansim import __version__, cli_data, cli_trial, cli_weights
 
 if TYPE_CHECKING:
+    from humansim.results import Kind
     from humansim.root import Root
     from humansim.spec import Sweep
 
@@ -25,6 +26,7 @@ examples:
   humansim evaluate efficientnet_lite0 --source my_judgements
   humansim plan sweeps/demo.py                     what would run, and what is there already
   humansim sweep sweeps/demo.py                    run it; again: run what is missing
+  humansim retry demo                              run what failed again
   humansim score distances.csv                     another metric's distances, honest numbers"""
 
 
@@ -79,7 +81,17 @@ def _parser() -> argparse.ArgumentParser:
     ray = argparse.ArgumentParser(add_help=False)
     ray.add_argument("--address", help="of a Ray cluster (RAY_ADDRESS; else Ray starts on this machine)")
     ray.add_argument("--serial", action="store_true", help="one trial after another in this process, without Ray")
-    ray.add_argument("--retry-failed", action="store_true", help="run failed trials again")
+    ray.add_argument(
+        "--patience", type=float, metavar="S", help="seconds without a sign of life after which a trial has hung (3600)"
+    )
+    some = argparse.ArgumentParser(add_help=False)
+    some.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="AXIS=PATTERN",
+        help="these cells, as in backbone='clip*'; again: or",
+    )
 
     def command(name: str, function: Any, text: str, *parents: argparse.ArgumentParser) -> argparse.ArgumentParser:
         one = commands.add_parser(
@@ -90,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
 
     command("demo", _demo, "run a small real sweep with simulated judges, end to end", where, track, ray, output)
     a_sweep = "a file with SWEEP = Sweep(...), or the name of one that comes along"
-    one = command("plan", _plan, "list a sweep's cells and trials, and what is there of them", where, output)
+    one = command("plan", _plan, "list a sweep's cells and trials, and what is there of them", where, some, output)
     one.add_argument("sweep", metavar="SWEEP", help=a_sweep)
     one = command(
         "sweep",
@@ -98,11 +110,30 @@ def _parser() -> argparse.ArgumentParser:
         "run what is missing of a sweep\n\n"
         "Submit it again after Ctrl-C, a crash or a change: nothing finished runs twice.",
         where,
+        some,
         track,
         ray,
         output,
     )
     one.add_argument("sweep", metavar="SWEEP", help=a_sweep)
+    one = command(
+        "retry",
+        _retry,
+        "run a sweep's failed trials again, and what is missing of it\n\n"
+        "example: humansim retry full --kind oom --kind hung --only backbone='clip*'",
+        where,
+        some,
+        track,
+        ray,
+        output,
+    )
+    one.add_argument("sweep", metavar="SWEEP", help="a submitted sweep, or its file")
+    one.add_argument(
+        "--kind",
+        action="append",
+        choices=("error", "diverged", "oom", "hung", "lost"),
+        help="those that failed in this way (default: all)",
+    )
     one = command("status", _status, "show what is finished, running, failed and missing", where, output)
     one.add_argument("sweep", metavar="SWEEP", nargs="?", help="a submitted sweep (default: all of them)")
     one = command("list", _list, "list what is registered, and the sweeps that come along", output)
@@ -130,7 +161,26 @@ def _demo(given: argparse.Namespace) -> int:
     return _sweep(given)
 
 
-def _sweep(given: argparse.Namespace) -> int:
+def _retry(given: argparse.Namespace) -> int:
+    from humansim.results import KINDS
+
+    return _sweep(given, given.kind or KINDS)
+
+
+def _only(given: argparse.Namespace) -> dict[str, list[str]]:
+    """The patterns of --only by axis."""
+    from humansim.errors import BadInput
+
+    found: dict[str, list[str]] = {}
+    for one in getattr(given, "only", []):
+        axis, equals, pattern = one.partition("=")
+        if not (axis and equals and pattern):
+            raise BadInput(f"--only {one}: it is of the form AXIS=PATTERN, as in backbone='clip*'")
+        found.setdefault(axis, []).append(pattern)
+    return found
+
+
+def _sweep(given: argparse.Namespace, retry: "Collection[Kind]" = ()) -> int:
     import shlex
 
     from rich.markup import escape
@@ -139,7 +189,9 @@ def _sweep(given: argparse.Namespace) -> int:
     from humansim.submit import submit
     from humansim.tracking import how_to_open, tracking_uri
 
-    root, sweep = _root(given), plan.load_sweep(given.sweep)
+    root, only = _root(given), _only(given)
+    submitted = {sweep.name: sweep for sweep in plan.remembered(root)} if retry else {}
+    sweep = submitted.get(given.sweep) or plan.load_sweep(given.sweep)
     err, again = show.console(stderr=True), escape(shlex.join(["humansim", *sys.argv[1:]]))
     err.print(f"[bold]{sweep.name}[/bold]  {escape(sweep.question)}", soft_wrap=True)
     with show.Terminal(sweep.base) as terminal:
@@ -150,7 +202,9 @@ def _sweep(given: argparse.Namespace) -> int:
             address=given.address,
             tracking=given.tracking,
             serial=given.serial,
-            retry_failed=given.retry_failed,
+            retry=retry,
+            only=only,
+            patience=given.patience,
         )
     uri = tracking_uri(root, given.tracking)
     rows = tables.of_sweep(report.best)
@@ -173,7 +227,11 @@ def _sweep(given: argparse.Namespace) -> int:
     for failure in report.failures:
         err.print(f"[red]failed[/red] {failure.trial.id} ({failure.kind}): {escape(failure.reason)}", soft_wrap=True)
     if report.failures:
-        err.print(f"{len(report.failures)} failed. Why: humansim status {sweep.name}. Again: add --retry-failed")
+        err.print(
+            f"{len(report.failures)} failed. Why: humansim status {sweep.name}. Again: humansim retry {given.sweep}"
+        )
+    if report.hopeless is not None:
+        err.print(f"Stopped: the first trials all failed alike, so no others were started: {escape(report.hopeless)}")
     if report.untracked is not None:
         why = escape(str(report.untracked))
         err.print(f"MLflow did not take everything ({why}); nothing is lost: {again} makes up for it", soft_wrap=True)
@@ -190,7 +248,8 @@ def _sweep(given: argparse.Namespace) -> int:
 def _plan(given: argparse.Namespace) -> int:
     from humansim import plan, show
 
-    found = plan.plan(plan.load_sweep(given.sweep), _root(given))
+    sweep, filters = plan.load_sweep(given.sweep), _only(given)
+    found = plan.plan(plan.only(sweep, filters) if filters else sweep, _root(given))
     counts = found.counts()
     missing = [file.name for file in plan.missing_weights(found.cells)]
     if given.json:

@@ -1,9 +1,10 @@
 """From a sweep to its cells and trials, checked before anything is paid for; and what is there of them already."""
 
+import fnmatch
 import json
 import runpy
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,36 @@ def cells(sweep: Sweep) -> list[Cell]:
         if axis.partition(".")[0] not in Trial.model_fields:
             raise BadInput(f"search: unknown axis {axis!r}{near(axis, list(Trial.model_fields))}")
     return list(found.values())
+
+
+def only(sweep: Sweep, filters: Mapping[str, Sequence[str]]) -> Sweep:
+    """The sweep with those of its cells that have, on each of these axes, a value like one of these patterns.
+
+    Args:
+        filters: axis -> patterns as of file names ("clip*"), compared with a value's text; of a part also its name.
+
+    Raises:
+        BadInput: an unknown axis, or no cell is left.
+    """
+    every = cells(sweep)
+    known = dict.fromkeys(axis for cell in every for axis in cell.trial.settings())
+    for axis in filters:
+        if axis not in known:
+            raise BadInput(f"--only {axis}: unknown axis{near(axis, list(known))}")
+
+    def fits(cell: Cell) -> bool:
+        settings = cell.trial.settings()
+        texts = {axis: {str(settings.get(axis)), str(getattr(cell.trial, axis, None))} for axis in filters}
+        return all(
+            any(fnmatch.fnmatchcase(text, pattern) for text in texts[axis] for pattern in patterns)
+            for axis, patterns in filters.items()
+        )
+
+    kept = [{axis: [value] for axis, value in cell.settings.items()} for cell in every if fits(cell)]
+    if not kept:
+        asked = " ".join(f"{axis}={pattern}" for axis, patterns in filters.items() for pattern in patterns)
+        raise BadInput(f"--only {asked}: no cell of {sweep.name} is like that; humansim plan {sweep.name} lists them")
+    return sweep.model_copy(update={"grid": kept})
 
 
 def backbones(every: Iterable[Cell]) -> list[Variant]:

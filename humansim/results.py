@@ -4,6 +4,7 @@ results/<trial id>/
     trial.json            what is run here
     lock                  held by the process that runs it
     checkpoint.pt         after each epoch; gone when the trial has finished
+    hung.txt              where its threads stood when it gave no sign of life for too long
     answers.parquet       the distances of every evaluated triplet
     weights.safetensors   the fine-tuned backbone
     result.json           written last, at once: its presence is what "finished" means
@@ -16,7 +17,7 @@ import enum
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import ValidationError
 
@@ -24,12 +25,13 @@ from humansim.errors import BadInput
 from humansim.root import Root, locked, written_whole
 from humansim.spec import Frozen, Trial, explain
 
-RESULT, FAILURE, CHECKPOINT, ANSWERS, WEIGHTS = (
+RESULT, FAILURE, CHECKPOINT, ANSWERS, WEIGHTS, HUNG = (
     "result.json",
     "failure.json",
     "checkpoint.pt",
     "answers.parquet",
     "weights.safetensors",
+    "hung.txt",
 )
 
 
@@ -97,11 +99,19 @@ class Result(Frozen):
         return sum(scores) / len(scores) if scores else math.nan
 
 
+Kind = Literal["error", "diverged", "oom", "hung", "lost"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
 class Failure(Frozen):
-    """A trial that did not finish: `error` (it raised), `oom` (out of memory) or `lost` (its process died)."""
+    """A trial that did not finish.
+
+    `kind`: `error` (it raised), `diverged` (its loss or distances are no numbers), `oom` (out of memory, with all the
+    memory that could be given), `hung` (no sign of life for too long), `lost` (its process died again and again).
+    """
 
     trial: Trial
-    kind: Literal["error", "oom", "lost"]
+    kind: Kind
     reason: str
     traceback: str
     finished: int

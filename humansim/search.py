@@ -14,9 +14,10 @@ import optuna
 
 from humansim import plan
 from humansim.plan import Asked, Ledger
-from humansim.results import Outcome, Result
+from humansim.results import Failure, Outcome, Result
 from humansim.spec import Cell, Choice, Space, Sweep, Trial, Variant, digest
 
+ALIKE = 5  # trials that fail alike, before any has finished, are enough to know that all will
 STARTUP = 10  # samples of a cell drawn at random before the sampler learns (Optuna's own default)
 
 Told = tuple[dict[str, Any], float | None]
@@ -133,6 +134,8 @@ class Search:
         before = plan.asked_before(sweep, every, ledger)
         self.cells = [_CellSearch(sweep, cell, before[cell.key]) for cell in every]
         self.outcomes: dict[str, Outcome] = {}
+        self.hopeless: str | None = None  # why nothing is asked for any more: the first trials all failed alike
+        self._first: list[Outcome] = []
         self.running: dict[str, Trial] = {}
         self._again = deque(trial for cell in self.cells for trial in cell.asked)
         self._ready = deque(self.cells)
@@ -146,11 +149,13 @@ class Search:
     @property
     def done(self) -> bool:
         """Nothing is left to ask for or to wait for."""
+        if self.hopeless is not None:
+            return not self.running
         return not (self._again or self.running or self._ready or self._blocked)
 
     def ask(self) -> Trial | None:
         """The next trial to run, now the caller's to tell; None if there is none, or none before others are told."""
-        while (trial := self._next()) is not None:
+        while self.hopeless is None and (trial := self._next()) is not None:
             if trial.id in self.outcomes or trial.id in self.running:
                 continue  # two cells, or two samples, that are the same trial
             outcome = self.known(trial)
@@ -172,6 +177,11 @@ class Search:
         """How a trial ended."""
         self.running.pop(outcome.trial.id, None)
         self._note(outcome)
+        if len(self._first) < ALIKE:
+            self._first.append(outcome)
+            reasons = {one.reason if isinstance(one, Failure) and one.kind == "error" else None for one in self._first}
+            if len(self._first) == ALIKE and len(reasons) == 1:
+                self.hopeless = reasons.pop()
 
     def _note(self, outcome: Outcome) -> None:
         self.outcomes[outcome.trial.id] = outcome

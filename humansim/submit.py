@@ -3,7 +3,7 @@
 import contextlib
 import signal
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -13,7 +13,7 @@ from humansim.backbones.weights import fetch
 from humansim.errors import BadInput
 from humansim.material import prepare, resize_of
 from humansim.plan import Ledger
-from humansim.results import Failure, Outcome, Result
+from humansim.results import Failure, Kind, Outcome, Result
 from humansim.root import Root, locked
 from humansim.spec import Cell, Sweep, Trial, Variant
 
@@ -52,6 +52,7 @@ class Report:
         outcomes: every trial of the sweep that has ended, now or earlier.
         missing: how many trials have not ended.
         interrupted: Ctrl-C or SIGTERM stopped it.
+        hopeless: the reason for which the first trials all failed, so that no others were started.
         untracked: why results could not all be written to MLflow; the next submit makes up for it.
     """
 
@@ -60,6 +61,7 @@ class Report:
     missing: int = 0
     interrupted: bool = False
     untracked: Exception | None = None
+    hopeless: str | None = None
 
     @property
     def failures(self) -> list[Failure]:
@@ -74,7 +76,9 @@ def submit(
     address: str | None = None,
     tracking: str | None = None,
     serial: bool = False,
-    retry_failed: bool = False,
+    retry: Collection[Kind] = (),
+    only: Mapping[str, Sequence[str]] | None = None,
+    patience: float | None = None,
 ) -> Report:
     """Runs what is missing of a sweep, through Ray (or serially), every trial into MLflow.
 
@@ -82,11 +86,14 @@ def submit(
         address: of a Ray cluster; else `RAY_ADDRESS`, else Ray is started on this machine.
         tracking: MLflow tracking URI; else `MLFLOW_TRACKING_URI`, else SQLite under the root.
         serial: one trial after another in this process, without Ray.
-        retry_failed: run failed trials again. Trials whose process died are always run again.
+        retry: kinds of failures that are run again. Trials whose process died always are.
+        only: axis -> patterns: those of the sweep's cells (`plan.only`).
+        patience: seconds without a sign of life after which a trial has hung; None for an hour.
 
     Raises:
         BadInput: anything the user can mend, before anything is trained where it can be known.
     """
+    whole, sweep = sweep, plan.only(sweep, only) if only else sweep
     cells = plan.cells(sweep)
     with locked(root.sweeps / sweep.name / "lock", wait=False) as free:
         if not free:
@@ -97,7 +104,7 @@ def submit(
             data[trial.source] = prepare(trial, root, partial(watcher.progress, "decoding images")).fingerprint
         before = [o for trial in plan.plan(sweep, root).known if (o := results.load(root, trial)) is not None]
         check_unmixed(before, data)
-        plan.remember(sweep, root)
+        plan.remember(whole, root)
 
         from humansim.launch import Follow
         from humansim.search import Search
@@ -112,7 +119,7 @@ def submit(
 
         def known(trial: Trial) -> Outcome | None:
             outcome = results.load(root, trial)
-            if isinstance(outcome, Failure) and (retry_failed or outcome.kind == "lost"):
+            if isinstance(outcome, Failure) and (outcome.kind in retry or outcome.kind == "lost"):
                 results.forget_failure(root, trial)
                 return None
             if isinstance(outcome, Result):  # a kill just after the result can leave its checkpoint
@@ -133,7 +140,7 @@ def submit(
             with _stoppable():
                 watcher.started(search.size)
                 if search.anything_to_run():
-                    _launch(search, root, Follow(epoch, ended), sweep.name, watcher, address, serial)
+                    _launch(search, root, Follow(epoch, ended), sweep.name, watcher, address, serial, patience)
         except KeyboardInterrupt:
             interrupted = True
         finally:
@@ -146,7 +153,7 @@ def submit(
             best.append((cell, outcome if isinstance(outcome, Result) else None))
         missing = plan.plan(sweep, root).counts()
         left = sum(missing.values()) - missing["finished"] - missing["failed"]
-        return Report(best, outcomes, left, interrupted, untracked)
+        return Report(best, outcomes, left, interrupted, untracked, search.hopeless)
 
 
 def run_here(trials: Sequence[Trial], sweep: Sweep, root: Root, watcher: Watcher, tracking: str) -> list[Outcome]:
@@ -197,7 +204,14 @@ def run_here(trials: Sequence[Trial], sweep: Sweep, root: Root, watcher: Watcher
 
 
 def _launch(
-    search: "Search", root: Root, follow: "Follow", name: str, watcher: Watcher, address: str | None, serial: bool
+    search: "Search",
+    root: Root,
+    follow: "Follow",
+    name: str,
+    watcher: Watcher,
+    address: str | None,
+    serial: bool,
+    patience: float | None,
 ) -> None:
     if serial:
         from humansim import train
@@ -210,7 +224,7 @@ def _launch(
 
     with on_ray.connected(address):
         watcher.step("running trials")
-        on_ray.launch(search, root, on_ray.run_here, follow, name)
+        on_ray.launch(search, root, on_ray.run_here, follow, name, patience=patience or on_ray.PATIENCE)
 
 
 def _whole(watcher: Watcher, name: str, done: int, total: int | None) -> None:

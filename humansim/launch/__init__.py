@@ -1,13 +1,15 @@
 """Ways to run what a search asks for: `serial.launch` in this process, `on_ray.launch` as Ray Tune trials."""
 
+import errno
+import shutil
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 from humansim import results
 from humansim.errors import BadInput
-from humansim.results import Failure, Outcome, Result
+from humansim.results import Failure, Kind, Outcome, Result
 from humansim.root import Root
 from humansim.spec import Trial
 
@@ -17,7 +19,14 @@ Row = dict[str, float]
 class Runner(Protocol):
     """`train.run`, or what stands in for it in a benchmark."""
 
-    def __call__(self, trial: Trial, root: Root, *, report: Callable[[Row], None]) -> Result: ...
+    def __call__(
+        self,
+        trial: Trial,
+        root: Root,
+        *,
+        report: Callable[[Row], None],
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Result: ...
 
 
 @dataclass(frozen=True)
@@ -28,23 +37,43 @@ class Follow:
     ended: Callable[[Outcome], None] = lambda outcome: None
 
 
+NO_SPACE = 10 << 20  # bytes: with less left on the disk, whatever goes wrong is put down to it
+
+
 def attempt(trial: Trial, root: Root, runner: Runner, report: Callable[[Row], None]) -> Outcome:
-    """Runs a trial to an outcome on disk: an exception becomes a `Failure`, so that it costs the others nothing."""
+    """Runs a trial to an outcome on disk: an exception becomes a `Failure`, so that it costs the others nothing.
+
+    Raises:
+        OSError: the disk is full. No trial is to blame, and none could be recorded: the sweep stops.
+    """
     try:
         return runner(trial, root, report=report)
     except Exception as error:
+        if is_full(error, root):
+            raise OSError(errno.ENOSPC, "no space is left on the disk", str(root.path)) from error
         return raised(trial, root, error)
 
 
-def raised(trial: Trial, root: Root, error: Exception) -> Failure:
+def is_full(error: Exception, root: Root) -> bool:
+    """Whether an exception comes of a full disk; torch, for one, does not say so."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    return isinstance(error, (OSError, RuntimeError)) and shutil.disk_usage(root.path).free < NO_SPACE
+
+
+def raised(trial: Trial, root: Root, error: BaseException) -> Failure:
     """Records on disk that a trial raised an exception."""
-    oom = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    kind: Kind = "error"
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        kind = "oom"
+    elif isinstance(error, FloatingPointError):
+        kind = "diverged"
     reason = str(error) if isinstance(error, BadInput) else f"{type(error).__name__}: {error}"
     trace = "".join(traceback.format_exception(error))
-    return failed(trial, root, "oom" if oom else "error", reason.strip().partition("\n")[0], trace)
+    return failed(trial, root, kind, reason.strip().partition("\n")[0], trace)
 
 
-def failed(trial: Trial, root: Root, kind: Literal["error", "oom", "lost"], reason: str, trace: str = "") -> Failure:
+def failed(trial: Trial, root: Root, kind: Kind, reason: str, trace: str = "") -> Failure:
     """Records on disk that a trial failed."""
     failure = Failure(trial=trial, kind=kind, reason=reason, traceback=trace, finished=results.now())
     with results.claimed(root, trial):

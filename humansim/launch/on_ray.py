@@ -6,11 +6,14 @@ and it goes on from its last epoch.
 """
 
 import contextlib
+import errno
+import faulthandler
 import functools
 import logging
 import os
 import shutil
 import time
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -27,16 +30,19 @@ os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "16")
 import ray
 from ray import tune
 from ray.tune.search import Searcher
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from humansim import results
 from humansim.errors import BadInput
-from humansim.launch import Follow, Runner, attempt, failed, raised
-from humansim.results import Result
+from humansim.launch import NO_SPACE, Follow, Runner, attempt, failed, raised
+from humansim.launch.packing import TIMES, Place, Share, more, share_of
+from humansim.results import Failure, Result
 from humansim.root import Root
 from humansim.search import Search
 from humansim.spec import Trial
 
 RETRIES = 3  # of a trial whose process or node died
+PATIENCE = 3600.0  # seconds
 VISIBLE_WITHIN = 60  # seconds that a shared file system may take to show what another node has written
 
 
@@ -68,24 +74,31 @@ def connected(address: str | None = None) -> Iterator[None]:
         ray.shutdown()
 
 
-def launch(search: Search, root: Root, runner: Runner, follow: Follow, name: str) -> None:
+def launch(
+    search: Search,
+    root: Root,
+    runner: Runner,
+    follow: Follow,
+    name: str,
+    peak: Callable[[Trial], int | None] = lambda trial: None,
+    patience: float = PATIENCE,
+) -> None:
     """Runs all that the search asks for on the connected cluster.
 
     Args:
         name: of the folder for Tune's own files under the root, gone afterwards.
+        peak: bytes of memory that a trial is known to need, None if that is not known.
+        patience: seconds without a sign of life (an epoch, images embedded) after which a trial has hung.
     """
-    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    gpus = 1 if resources.get("GPU", 0) >= 1 else 0
+    place = _place()
     scratch = root.path / "ray" / name
     shutil.rmtree(scratch, ignore_errors=True)
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     trainable = tune.with_resources(
-        functools.partial(_trainable, root=root, runner=runner, gpus=gpus),
-        lambda config: tune.PlacementGroupFactory([_resources(config, gpus)]),
+        functools.partial(_trainable, root=root, runner=runner, patience=patience),
+        lambda config: tune.PlacementGroupFactory([_resources(config)]),
     )
-    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-    most = int(max(node["Resources"].get("CPU", 0) for node in nodes))
-    feed = _Feed(search, root, follow, most, int(resources.get("GPU" if gpus else "CPU", 0)))
+    feed = _Feed(search, root, follow, place, peak)
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(search_alg=feed, num_samples=-1, reuse_actors=True),
@@ -104,29 +117,107 @@ def launch(search: Search, root: Root, runner: Runner, follow: Follow, name: str
         raise feed.error
 
 
-def run_here(trial: Trial, root: Root, *, report: Callable[[dict[str, float]], None]) -> Result:
+def _place() -> Place:
+    """What the connected cluster's nodes are, the largest standing for all."""
+    nodes: list[dict[str, Any]] = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    have: list[dict[str, float]] = [node["Resources"] for node in nodes]
+    gpus = int(sum(node.get("GPU", 0) for node in have))
+    gpu_memory = 0
+    if gpus:
+        node = next(node["NodeID"] for node in nodes if node["Resources"].get("GPU"))
+        there = NodeAffinitySchedulingStrategy(node, soft=False)
+        # It asks for no GPU: all may be taken by another sweep.
+        remote: Any = ray.remote
+        gpu_memory = ray.get(remote(num_cpus=0, scheduling_strategy=there)(_gpu_memory).remote())
+    most = {kind: int(max(node.get(kind, 0) for node in have)) for kind in ("CPU", "memory")}
+    return Place(most["CPU"], most["memory"], gpus, gpu_memory)
+
+
+def _gpu_memory() -> int:
+    """Bytes of this machine's first GPU."""
+    import torch
+
+    return torch.cuda.get_device_properties(0).total_memory if torch.cuda.is_available() else 0
+
+
+def run_here(
+    trial: Trial,
+    root: Root,
+    *,
+    report: Callable[[dict[str, float]], None],
+    progress: Callable[[int, int], None] | None = None,
+) -> Result:
     """`train.run`, with torch imported in the worker only: the driver needs none."""
     from humansim import train
 
-    return train.run(trial, root, report=report)
+    return train.run(trial, root, report=report, progress=progress)
 
 
-def _resources(config: dict[str, Any], gpus: int) -> dict[str, float]:
+def _resources(config: dict[str, Any]) -> dict[str, float]:
     """What Tune sets aside for a trial. Ray Train sets aside for each of several workers what it needs by itself."""
     if config["workers"] > 1:
         return {"node:__internal_head__": 0.001}
-    return {"CPU": config["threads"], "GPU": gpus}
+    wanted = {"CPU": config["cpus"], "GPU": config["gpu"], "memory": config["memory"]}
+    return {resource: amount for resource, amount in wanted.items() if amount}
 
 
-def _trainable(config: dict[str, Any], root: Root, runner: Runner, gpus: int) -> None:
+def _trainable(config: dict[str, Any], root: Root, runner: Runner, patience: float) -> None:
     trial = Trial.model_validate_json(config["trial"])
     if config["workers"] > 1:
-        _run_with_workers(trial, root, gpus)
-    else:
-        attempt(trial, root, runner, lambda row: tune.report({"row": row}))
+        _run_with_workers(trial, root, bool(config["gpu"]))
+        return
+    _keep_to(config["gpu"])
+    with _watched(trial, root, patience) as alive:
+        if alive is None:
+            return
+
+        def report(row: dict[str, float]) -> None:
+            alive()
+            tune.report({"row": row})
+
+        attempt(trial, root, functools.partial(runner, progress=lambda done, total: alive()), report)
 
 
-def _run_with_workers(trial: Trial, root: Root, gpus: int) -> None:
+def _keep_to(gpu: float) -> None:
+    """A trial that shares its GPU is held to its share: what it takes too much is its own failure, not another's."""
+    if 0 < gpu < 1:
+        import torch
+
+        if torch.cuda.is_available():
+            torch.cuda.set_per_process_memory_fraction(gpu)
+
+
+@contextlib.contextmanager
+def _watched(trial: Trial, root: Root, patience: float) -> Iterator[Callable[[], None] | None]:
+    """Ends this process if it gives no sign of life for too long, leaving behind where its threads stood.
+
+    The clock is faulthandler's, in C: it runs on where Python itself hangs. Tune then starts the trial again, in a new
+    process, which records the failure.
+
+    Yields:
+        What is called as a sign of life; None if the trial hung the last time.
+    """
+    file = results.folder(root, trial) / results.HUNG
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if file.exists() and (stood := file.read_text()):
+        failed(trial, root, "hung", f"no epoch and no image for {patience:.0f} s; see where it stood", stood)
+        file.unlink()
+        yield None
+        return
+    with file.open("w") as left:
+
+        def alive() -> None:
+            faulthandler.dump_traceback_later(patience, exit=True, file=left)
+
+        alive()
+        try:
+            yield alive
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+    file.unlink(missing_ok=True)
+
+
+def _run_with_workers(trial: Trial, root: Root, gpus: bool) -> None:
     """Runs a trial of several workers as a Ray Train run of its own.
 
     Raises:
@@ -143,7 +234,7 @@ def _run_with_workers(trial: Trial, root: Root, gpus: int) -> None:
         train_loop_config={"trial": trial.model_dump_json(), "root": root},
         scaling_config=ScalingConfig(
             num_workers=trial.workers,
-            use_gpu=bool(gpus),
+            use_gpu=gpus,
             resources_per_worker={"CPU": trial.threads, **({"GPU": 1} if gpus else {})},
         ),
         run_config=RunConfig(name=f"workers-{trial.id}", storage_path=str(root.path / "ray"), callbacks=callbacks),
@@ -188,48 +279,79 @@ def _workers(trial: Trial) -> int:
 class _Feed(Searcher):
     """Our search as Tune sees one."""
 
-    def __init__(self, search: Search, root: Root, follow: Follow, most: int, places: int) -> None:
+    def __init__(
+        self, search: Search, root: Root, follow: Follow, place: Place, peak: Callable[[Trial], int | None]
+    ) -> None:
         super().__init__()
-        self.search, self.root, self.follow = search, root, follow
-        self.most, self.places = most, places  # threads of the largest node; GPUs, or CPUs where there are none
-        self.trials: dict[str, Trial] = {}
-        self.held: Trial | None = None
+        self.search, self.root, self.follow, self.place, self.peak = search, root, follow, place, peak
+        self.given: dict[str, tuple[Trial, Share]] = {}
+        self.again: deque[tuple[Trial, Share]] = deque()  # ran out of memory, or has to wait for room
+        self.short: Counter[str] = Counter()  # how often each trial ran out of memory
         self.error: Exception | None = None
 
     def suggest(self, trial_id: str) -> Any:
         try:
-            trial = self.held or (self.search.ask() if self.error is None else None)
-            if trial is not None and trial.threads > self.most:
-                raise BadInput(f"a trial wants {trial.threads} threads; the largest node has {self.most} CPUs")
-            if trial is not None and _workers(trial) > self.places:
-                raise BadInput(f"a trial wants {trial.workers} workers; the cluster has places for {self.places}")
+            given = self._next()
         except Exception as error:  # Tune would bury it in its own
-            self.error, trial = error, None
-        if trial is None:
-            return Searcher.FINISHED if self.error is not None or self.search.done else None
-        self.held = None
-        taken = sum(_workers(running) for running in self.trials.values() if _workers(running) > 1)
-        if _workers(trial) > 1 and taken + _workers(trial) > self.places:
-            self.held = trial  # Tune does not see what Ray Train sets aside: it would start all of them
+            self.error, given = error, None
+        if given is None:
+            over = self.error is not None or (self.search.done and not self.again)
+            return Searcher.FINISHED if over else None
+        trial, share = given
+        if not self._has_room(trial):
+            self.again.appendleft(given)  # Tune does not see what Ray Train sets aside: it would start all of them
             return None
-        self.trials[trial_id] = trial
-        return {"trial": trial.model_dump_json(), "threads": trial.threads, "workers": _workers(trial)}
+        self.given[trial_id] = given
+        return {"trial": trial.model_dump_json(), "workers": _workers(trial), **vars(share)}
+
+    def _next(self) -> tuple[Trial, Share] | None:
+        if self.error is not None:
+            return None
+        if self.again:
+            return self.again.popleft()
+        trial = self.search.ask()
+        if trial is None:
+            return None
+        if trial.threads > self.place.cpus:
+            raise BadInput(f"a trial wants {trial.threads} threads; the largest node has {self.place.cpus} CPUs")
+        if _workers(trial) > self._rooms():
+            raise BadInput(f"a trial wants {trial.workers} workers; the cluster has room for {self._rooms()}")
+        return trial, share_of(trial, self.place, self.peak(trial))
+
+    def _rooms(self) -> int:
+        """Workers that fit on the cluster."""
+        if self.place.gpus:
+            return self.place.gpus
+        return int(ray.cluster_resources().get("CPU", 0))  # type: ignore[no-untyped-call]
+
+    def _has_room(self, trial: Trial) -> bool:
+        taken = sum(_workers(other) for other, _ in self.given.values() if _workers(other) > 1)
+        return _workers(trial) == 1 or taken + _workers(trial) <= self._rooms()
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         if "row" in result:
-            self.follow.epoch(self.trials[trial_id], result["row"])
+            self.follow.epoch(self.given[trial_id][0], result["row"])
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        trial = self.trials.pop(trial_id)
+        trial, share = self.given.pop(trial_id)
         try:
             outcome = results.load(self.root, trial)
             patience = time.monotonic() + VISIBLE_WITHIN
             while outcome is None and not error and time.monotonic() < patience:
                 time.sleep(0.2)
                 outcome = results.load(self.root, trial)
+            if outcome is None and shutil.disk_usage(self.root.path).free < NO_SPACE:
+                raise OSError(errno.ENOSPC, "no space is left on the disk", str(self.root.path))
             if outcome is None:
                 reason = f"its process or node died {RETRIES + 1} times (killed, crashed or out of memory)"
                 outcome = failed(trial, self.root, "lost", reason)
+            if isinstance(outcome, Failure) and outcome.kind == "oom" and self.short[trial.id] < TIMES:
+                larger = more(share, self.place)
+                if larger is not None:
+                    self.short[trial.id] += 1
+                    results.forget_failure(self.root, trial)
+                    self.again.append((trial, larger))
+                    return
             self.search.tell(outcome)
             self.follow.ended(outcome)
         except Exception as problem:

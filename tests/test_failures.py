@@ -1,0 +1,109 @@
+"""Trials that go wrong through Ray: each ends with its reason, the others finish, and memory is asked for again."""
+
+import ctypes
+import errno
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from test_launch import finished
+
+from humansim.launch import Follow, on_ray
+from humansim.plan import Ledger
+from humansim.results import Failure, Outcome, Result
+from humansim.root import Root
+from humansim.search import Search
+from humansim.spec import Sweep, Trial, Variant
+
+pytestmark = pytest.mark.slow
+
+GPUS = 1
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster() -> Iterator[None]:
+    """Ray with a GPU that is only counted."""
+    on_ray.ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    on_ray.ray.init(num_cpus=2, num_gpus=GPUS, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    yield
+    on_ray.ray.shutdown()
+
+
+def launched(root: Root, runner: object, trials: int, **options: object) -> dict[int, Outcome]:
+    """Seed -> how the trial ended."""
+    sweep = Sweep(name="odd", base=Trial(paradigm=Variant("triplet")), grid={"seed": list(range(trials))})
+    ended: list[Outcome] = []
+    search = Search(sweep, Ledger(root, sweep.name))
+    on_ray.launch(search, root, runner, Follow(ended=ended.append), "odd", **options)
+    assert len(ended) == len({outcome.trial.id for outcome in ended})
+    return {outcome.trial.seed: outcome for outcome in ended}
+
+
+def poisoned(trial: Trial, root: Root, *, report: Callable, progress: Callable | None = None) -> Result:
+    if trial.seed == 0:
+        raise ValueError("poison")
+    if trial.seed == 1:
+        ctypes.string_at(0)  # a segmentation fault
+    if trial.seed == 2:
+        time.sleep(1000)
+    if trial.seed == 3:
+        os._exit(7)
+    return finished(trial, root, report=report)
+
+
+def test_a_poisoned_trial_ends_with_its_reason_and_costs_the_others_nothing(tmp_path: Path) -> None:
+    ended = launched(Root.at(tmp_path), poisoned, 8, patience=5.0)
+    assert [seed for seed, outcome in sorted(ended.items()) if isinstance(outcome, Result)] == [4, 5, 6, 7]
+    kinds = {seed: outcome.kind for seed, outcome in ended.items() if isinstance(outcome, Failure)}
+    assert kinds == {0: "error", 1: "lost", 2: "hung", 3: "lost"}
+    hung = ended[2]
+    assert isinstance(hung, Failure)
+    assert "no epoch and no image for 5 s" in hung.reason
+    assert "in poisoned" in hung.traceback  # where it stood
+
+
+def hungry(trial: Trial, root: Root, *, report: Callable, progress: Callable | None = None) -> Result:
+    """Wants a whole GPU, says so by failing; one even more."""
+    given = on_ray.ray.get_runtime_context().get_assigned_resources()["GPU"]
+    with (root.path / f"given-{trial.seed}").open("a") as file:
+        file.write(f"{given} ")
+    if given < 1 or trial.seed == 0:
+        raise MemoryError("CUDA out of memory")
+    return finished(trial, root, report=report)
+
+
+def test_who_runs_out_of_memory_is_asked_again_with_more_at_most_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(on_ray, "_gpu_memory", lambda: 80 << 30)
+    root = Root.at(tmp_path)
+    peaks = {0: 15 << 30, 1: 15 << 30, 2: 1 << 30}  # a quarter, a quarter, an eighth
+    ended = launched(root, hungry, 3, peak=lambda trial: peaks[trial.seed])
+    given = {seed: (tmp_path / f"given-{seed}").read_text().split() for seed in peaks}
+    assert given == {0: ["0.25", "0.5", "1.0"], 1: ["0.25", "0.5", "1.0"], 2: ["0.125", "0.25", "0.5"]}
+    assert isinstance(ended[1], Result)
+    assert {seed: ended[seed].kind for seed in (0, 2)} == {0: "oom", 2: "oom"}
+
+
+def no_space(trial: Trial, root: Root, *, report: Callable, progress: Callable | None = None) -> Result:
+    if trial.seed > 0:
+        raise OSError(errno.ENOSPC, "No space left on device")
+    return finished(trial, root, report=report)
+
+
+def test_a_full_disk_stops_the_sweep_and_is_no_trials_failure(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="no space is left"):
+        launched(Root.at(tmp_path), no_space, 4)
+    assert not list(tmp_path.glob("results/*/failure.json"))
+
+
+def broken(trial: Trial, root: Root, *, report: Callable, progress: Callable | None = None) -> Result:
+    raise KeyError("the same for all")
+
+
+def test_when_the_first_trials_all_fail_alike_no_more_are_started(tmp_path: Path) -> None:
+    ended = launched(Root.at(tmp_path), broken, 40)
+    assert 5 <= len(ended) < 20

@@ -1,0 +1,60 @@
+"""What a trial gets of a machine: enough for what was measured, in parts that add up; more when it was not enough."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from humansim.launch.packing import CONTEXT, MARGIN, SHARES, TIMES, Place, Share, more, share_of
+from humansim.spec import Trial
+
+GIB = 1 << 30
+CPUS = Place(cpus=16, memory=64 * GIB)
+GPUS = Place(cpus=16, memory=64 * GIB, gpus=4, gpu_memory=80 * GIB)
+
+
+def test_shares_of_a_gpu_add_up_in_any_mixture() -> None:
+    for small, large in zip(SHARES, SHARES[1:], strict=False):
+        assert large == 2 * small
+    assert SHARES[-1] == 1
+
+
+def test_what_was_not_measured_has_a_gpu_to_itself() -> None:
+    assert share_of(Trial(threads=2), GPUS) == Share(2, gpu=1.0)
+    assert share_of(Trial(threads=2), CPUS) == Share(2)
+    assert share_of(Trial(), Place(8, GIB, gpus=2), peak=GIB).gpu == 1  # of a GPU that nothing is known of
+
+
+@given(st.integers(0, 200 * GIB), st.sampled_from([16 * GIB, 24 * GIB, 80 * GIB]))
+def test_a_share_holds_the_measured_peak_and_is_the_smallest_that_does(peak: int, memory: int) -> None:
+    place = Place(16, 64 * GIB, gpus=1, gpu_memory=memory)
+    share = share_of(Trial(), place, peak).gpu
+    assert share in SHARES
+    needed = peak * MARGIN + CONTEXT
+    assert share * memory >= needed or share == 1
+    assert all(smaller * memory < needed for smaller in SHARES if smaller < share)
+
+
+@given(st.integers(0, 200 * GIB))
+def test_without_a_gpu_memory_is_set_aside_as_measured(peak: int) -> None:
+    share = share_of(Trial(threads=3), CPUS, peak)
+    assert (share.cpus, share.gpu) == (3, 0)
+    assert share.memory == min(round(peak * MARGIN), CPUS.memory)
+
+
+@given(st.sampled_from(SHARES))
+def test_who_runs_out_of_memory_gets_twice_as_much_until_there_is_no_more(gpu: float) -> None:
+    larger = more(Share(1, gpu=gpu), GPUS)
+    assert larger == (None if gpu == 1 else Share(1, gpu=2 * gpu))
+
+
+@given(st.integers(0, 100 * GIB))
+def test_memory_doubles_too(memory: int) -> None:
+    larger = more(Share(1, memory=memory), CPUS)
+    if memory >= CPUS.memory:
+        assert larger is None
+    else:
+        assert larger is not None
+        assert memory < larger.memory <= CPUS.memory
+
+
+def test_an_eighth_is_asked_again_no_more_than_twice() -> None:
+    assert TIMES == 2
