@@ -1,5 +1,7 @@
 """What a trial gets of a machine: enough for what was measured, in parts that add up; more when it was not enough."""
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,7 +14,7 @@ GPUS = Place(cpus=16, memory=64 * GIB, gpus=4, gpu_memory=80 * GIB)
 
 
 def test_shares_of_a_gpu_add_up_in_any_mixture() -> None:
-    for small, large in zip(SHARES, SHARES[1:], strict=False):
+    for small, large in itertools.pairwise(SHARES):
         assert large == 2 * small
     assert SHARES[-1] == 1
 
