@@ -13,36 +13,71 @@ from typing import Any
 import optuna
 
 from humansim import plan
+from humansim.errors import BadInput
 from humansim.plan import Asked, Ledger
 from humansim.results import Failure, Outcome, Result
-from humansim.spec import Cell, Choice, Space, Sweep, Trial, Variant, digest
+from humansim.spec import Cell, Choice, Space, Sweep, Trial, Variant, digest, near
 
 ALIKE = 5  # trials that fail alike, before any has finished, are enough to know that all will
+SAMPLERS = ("TPESampler", "GPSampler", "RandomSampler")
 STARTUP = 10  # samples of a cell drawn at random before the sampler learns (Optuna's own default)
 
 Told = tuple[dict[str, Any], float | None]
 
 
-def suggest(space: dict[str, Space], history: Sequence[Told], seed: int) -> dict[str, Any]:
-    """The next point of a search: TPE (Bergstra et al. 2011; multivariate), maximising.
+def suggest(
+    space: dict[str, Space],
+    history: Sequence[Told],
+    seed: int,
+    sampler: Variant = Sweep.model_fields["sampler"].default,
+) -> dict[str, Any]:
+    """The next point of a search, maximising.
 
     Args:
         space: axis -> range.
         history: settings and value of each sample told so far, in order; None for a failed one.
         seed: of the sampler.
+        sampler: Optuna's, by its class's name.
+
+    Raises:
+        BadInput: there is no such sampler, or it cannot be made so.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # multivariate TPE is the better one
-        sampler = optuna.samplers.TPESampler(n_startup_trials=STARTUP, multivariate=True, seed=seed)
-    study = optuna.create_study(direction="maximize", sampler=sampler)
     distributions = {axis: _distribution(space[axis]) for axis in sorted(space)}
+    study = _study(_sampler(sampler, seed), history, distributions)
+    return study.ask(distributions).params
+
+
+def _study(
+    sampler: optuna.samplers.BaseSampler,
+    history: Sequence[Told],
+    distributions: dict[str, optuna.distributions.BaseDistribution],
+) -> optuna.Study:
+    study = optuna.create_study(direction="maximize", sampler=sampler)
     for settings, value in history:
         state = optuna.trial.TrialState.FAIL if value is None else optuna.trial.TrialState.COMPLETE
         study.add_trial(
             optuna.trial.create_trial(params=settings, distributions=distributions, value=value, state=state)
         )
-    return study.ask(distributions).params
+    return study
+
+
+def _sampler(given: Variant, seed: int) -> optuna.samplers.BaseSampler:
+    if given.name not in SAMPLERS:
+        others = [name for name in optuna.samplers.__all__ if name.endswith("Sampler")]
+        why = "carries more from sample to sample than their outcomes, which is all that a search is rebuilt from"
+        problem = why if given.name in others else "is no sampler of Optuna's"
+        raise BadInput(f"sampler: {given.name} {problem}{near(given.name, SAMPLERS)}")
+    arguments = {"seed": seed, **given.kwargs}
+    if given.name == "TPESampler":  # Bergstra et al. 2011; the multivariate one is the better one
+        arguments = {"n_startup_trials": STARTUP, "multivariate": True, **arguments}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        try:
+            made: optuna.samplers.BaseSampler = getattr(optuna.samplers, given.name)(**arguments)
+        except (TypeError, ValueError, ImportError) as error:
+            raise BadInput(f"sampler {given}: {str(error).strip().partition(chr(10))[0]}") from None
+    return made
 
 
 def _distribution(space: Space) -> optuna.distributions.BaseDistribution:
@@ -75,7 +110,8 @@ class _CellSearch:
                 return None
             history = [(self._settings(trial), _value(outcomes[trial.id])) for trial in needed]
             seed = int(digest([self.cell.key, index], 8), 16)
-            return plan.checked(self.cell.trial.having(suggest(self.cell.search, history, seed)))
+            found = suggest(self.cell.search, history, seed, self.sweep.sampler)
+            return plan.checked(self.cell.trial.having(found))
         samples = self.asked[: self.samples]
         if any(trial.id not in outcomes for trial in samples):
             return None
@@ -130,6 +166,7 @@ class Search:
         on_known: Callable[[Outcome], None] = lambda outcome: None,
     ) -> None:
         self.ledger, self.known, self.on_known = ledger, known, on_known
+        _sampler(sweep.sampler, 0)  # what is wrong with it is known before anything runs
         every = plan.cells(sweep)
         before = plan.asked_before(sweep, every, ledger)
         self.cells = [_CellSearch(sweep, cell, before[cell.key]) for cell in every]

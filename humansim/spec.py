@@ -354,6 +354,8 @@ class Sweep(Frozen):
         grid: axis -> values, all combinations of which are asked about; or a list of such grids, joined.
         search: axis -> range, searched inside each cell for the best validation 2AFC score.
         samples: trials in each cell's search, the same number for each.
+        sampler: Optuna's TPESampler (the default: multivariate, ten random samples first), GPSampler or
+            RandomSampler, with its own arguments.
         repeats: how often the best trial of a cell is run in all, each time with the next seed.
         parallel: sample i of a cell is drawn from the outcomes of samples 0 .. i - parallel, whatever else is
             known by then, so that the samples do not depend on timing or interruption. More is faster on many
@@ -366,6 +368,7 @@ class Sweep(Frozen):
     grid: Annotated[list[Grid], Field(min_length=1)] = [{}]
     search: dict[str, Space] = {}
     samples: Annotated[int, Field(ge=1)] = 1
+    sampler: AsVariant = Variant("TPESampler")
     repeats: Annotated[int, Field(ge=1)] = 1
     parallel: Annotated[int, Field(ge=1)] = 4
 

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from humansim.errors import BadInput
 from humansim.plan import Ledger, cells, samples
 from humansim.results import Failure, Outcome, Result, Score
 from humansim.root import Root
-from humansim.search import STARTUP, Search, suggest
+from humansim.search import ALIKE, STARTUP, Search, suggest
 from humansim.spec import Choice, Sweep, Trial, Uniform, Variant, digest
 
 TRIPLET = Variant("triplet")
@@ -370,3 +371,41 @@ def test_a_suggestion_depends_on_the_seed_and_the_history_alone() -> None:
 def test_a_step_that_does_not_divide_its_range_is_searched_all_the_same(tmp_path: Path) -> None:
     for seed in range(20):
         assert suggest({"epochs": Uniform(low=1, high=9, step=3)}, [], seed)["epochs"] in (1, 4, 7)
+
+
+@pytest.mark.parametrize("name", ["GPSampler", "RandomSampler"])
+def test_other_samplers_of_optuna_go_by_name(name: str) -> None:
+    space = {"lr": LR, "margin": MARGIN}
+    history = [({"lr": 10.0 ** -(1 + i % 4), "margin": 0.1 * (i + 1)}, float(-i)) for i in range(12)]
+    found = suggest(space, history, 7, Variant(name))
+    assert found == suggest(space, history, 7, Variant(name))
+    assert found != suggest(space, history, 7)
+    assert 1e-5 <= found["lr"] <= 1e-1
+
+
+@pytest.mark.parametrize(
+    ("sampler", "problem"),
+    [
+        (Variant("CmaEsSampler"), "CmaEsSampler carries more from sample to sample"),
+        (Variant("TPE"), "TPE is no sampler of Optuna's. Known: TPESampler"),
+        (Variant("TPESampler", gama=1), "sampler TPESampler"),
+    ],
+)
+def test_a_sampler_that_cannot_be_is_refused_before_anything_runs(root: Root, sampler: Variant, problem: str) -> None:
+    sweep = Sweep(name="s", base=Trial(paradigm=TRIPLET), search={"lr": LR}, sampler=sampler)
+    with pytest.raises(BadInput, match=problem):
+        Search(sweep, Ledger(root, "s"))
+
+
+def test_when_the_first_trials_all_fail_alike_nothing_more_is_asked_for(root: Root) -> None:
+    search = Search(Sweep(name="s", grid={"resolution": list(range(8, 48))}), Ledger(root, "s"))
+    ran = run_through(search, failing)
+    assert len(ran) == ALIKE
+    assert search.hopeless == "made up"
+
+
+def test_one_that_finishes_is_reason_to_go_on(root: Root) -> None:
+    search = Search(Sweep(name="s", grid={"resolution": list(range(8, 48))}), Ledger(root, "s"))
+    ran = run_through(search, lambda trial: result(trial) if trial.resolution == 10 else failing(trial))
+    assert len(ran) == 40
+    assert search.hopeless is None
