@@ -171,8 +171,8 @@ def materials(folder: Path, size: int, resolution: int) -> dict[str, Material]:
 def made(job: Job) -> tuple[Embedder, torch.optim.Optimizer]:
     """A network to train, and its optimiser."""
     trunk = backbone.make(job.trial.backbone)
-    head = nn.Linear(backbone.entry(job.trial.backbone).facts["features"], job.objective().outputs)
-    network = Embedder(trunk, head, job.trial.precision).to(job.place)
+    features = Embedder(trunk).embed(job.material.store, np.arange(1)).shape[1]
+    network = Embedder(trunk, nn.Linear(features, job.objective().outputs), job.trial.precision).to(job.place)
     return network, optimizer.make(job.trial.optimizer, network.parameters(), job.trial.lr)
 
 
