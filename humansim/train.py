@@ -1,6 +1,7 @@
 """run(trial) -> Result: where all parts meet. Plain Python: no Ray, no MLflow, no search."""
 
 import contextlib
+import ctypes
 import os
 import platform
 import time
@@ -236,12 +237,36 @@ def _reproducible(threads: int) -> Iterator[None]:
     torch.use_deterministic_algorithms(True, warn_only=True)
     memory.fill_uninitialized_memory = False
     try:
-        yield
+        with _keeping_memory():
+            yield
     finally:
         torch.set_num_threads(before)
         torch.use_deterministic_algorithms(deterministic)
         memory.fill_uninitialized_memory = filled
         torch.random.set_rng_state(random)
+
+
+@contextlib.contextmanager
+def _keeping_memory() -> Iterator[None]:
+    """Freed memory is kept for the next step, and given back at the end.
+
+    Glibc gives large pieces back to the system at once, which maps and clears them anew for the next operation: a third
+    of the processor time of training on images of 224 pixels. The price is memory, a quarter to 40 % more at the peak,
+    in gaps that no other piece fills. On a GPU it is of no account.
+    """
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "malloc_trim"):  # another C library
+        yield
+        return
+    mapped, trimmed = -3, -1  # M_MMAP_THRESHOLD: bytes from which a piece is mapped; M_TRIM_THRESHOLD: kept at the end
+    libc.mallopt(mapped, 1 << 30)
+    libc.mallopt(trimmed, (1 << 31) - 1)
+    try:
+        yield
+    finally:
+        libc.mallopt(mapped, 32 << 20)  # what glibc raises them to by itself
+        libc.mallopt(trimmed, 64 << 20)
+        libc.malloc_trim(0)
 
 
 def _reset_peak_memory(device: torch.device) -> None:
