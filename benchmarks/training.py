@@ -7,8 +7,8 @@ need not resize; ours reads them from its store.
 
 - ours: `humansim.fitting`'s epoch, torch set as in a trial: batches, views, loss, steps, norms of the gradient. Beside
   it, what `fit` takes for a whole epoch, with validation (a fifth as many triplets) and checkpoint.
-- bare, the limit: forward, mean square of the outputs, backward and step on random images that lie on the device in the
-  network's layout. As many images as the paradigm puts through the network in a step, no data, no views, no other loss.
+- bare, the limit: forward, cross-entropy with fixed labels, backward and step on random images that lie on the device
+  in the network's layout: as many as the paradigm puts through the network in a step.
 - plain: a DataLoader whose workers open the files and transform them with PIL and torchvision, and the loop that one
   writes first. Workers persist, memory is pinned for a GPU, a batch is one forward pass, in the layout of ours.
 - pytorch-metric-learning (triplet, contrastive): plain, with its losses told which rows belong together.
@@ -16,9 +16,10 @@ need not resize; ours reads them from its store.
   pass for each view. MoCo's views are v1's.
 
 A peer that is not installed is left out. On a CPU the workers of the others have processors of their own: beside the
-clock stands the processor time of all processes, which other load on the machine changes less. On a GPU there are peak
-memory above what the epoch began with and, counting the arithmetic of forward and backward, the share of the chip's
-peak. The script fails if a way puts another number of images through the network than ours.
+clock stands the processor time of all processes, which other load on the machine changes less. All ways keep freed
+memory as a trial does. On a GPU there are peak memory above what the epoch began with and, counting the arithmetic of
+forward and backward, the share of the chip's peak. The script fails if a way puts another number of images through the
+network than ours.
 
     uv run python benchmarks/training.py
     uv run python benchmarks/training.py --paradigms simclr moco --resolution 224 --size 96 --json training.json
@@ -61,7 +62,7 @@ from humansim.paradigms.simclr import nt_xent
 from humansim.root import Root
 from humansim.spec import Trial, Variant
 from humansim.splits import Split
-from humansim.train import _reproducible
+from humansim.train import _keeping_memory, _reproducible
 
 PASSES = {"triplet": 3, "contrastive": 3, "rotation": 4, "jigsaw": 1, "simclr": 2, "moco": 1}  # with a gradient
 KEYS = {"moco": 1}  # and without
@@ -221,6 +222,7 @@ def bare(job: Job, network: Embedder, update: torch.optim.Optimizer) -> Epoch:
         return images.contiguous(memory_format=torch.channels_last)
 
     images, keys = resident(PASSES[job.name]), resident(KEYS.get(job.name, 0))
+    labels = torch.arange(len(images), device=job.place) % job.objective().outputs
     encoder = copy.deepcopy(network).requires_grad_(False) if len(keys) else None
 
     def epoch(number: int) -> None:
@@ -228,7 +230,7 @@ def bare(job: Job, network: Embedder, update: torch.optim.Optimizer) -> Epoch:
         for _ in range(len(job.points) // job.trial.batch_size):
             if encoder is not None:
                 encoder(keys)
-            loss: Tensor = network(images).square().mean()
+            loss = nn.functional.cross_entropy(network(images), labels)
             update.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             update.step()
@@ -583,7 +585,7 @@ def main() -> None:
             print(f"{peer} is not installed: left out")
     figures: dict[str, Any] = {name: value for name, value in vars(given).items() if name != "json"}
     figures |= {"device": torch.cuda.get_device_name(place) if gpu else "cpu", "peak": peak, "found": []}
-    with tempfile.TemporaryDirectory(prefix="humansim-benchmark-") as folder:
+    with tempfile.TemporaryDirectory(prefix="humansim-benchmark-") as folder, _keeping_memory():
         kinds = materials(Path(folder), given.size, given.resolution)
         for network in given.backbones:
             for name in given.paradigms:

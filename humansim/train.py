@@ -52,7 +52,7 @@ def run(
         BadInput: the data, or a part that cannot be made (weights that cannot be had).
         FloatingPointError: the loss is no longer finite.
     """
-    with results.claimed(root, trial) as folder, _reproducible(trial.threads):
+    with results.claimed(root, trial) as folder, _reproducible(trial.threads), _keeping_memory():
         ended = results.load(root, trial)
         if isinstance(ended, Result):
             return ended
@@ -118,7 +118,7 @@ def embed(
     Raises:
         BadInput: the data, or a backbone that cannot be made or gives no embeddings.
     """
-    with _reproducible(trial.threads):
+    with _reproducible(trial.threads), _keeping_memory():
         material, network = prepare(trial, root), _make_backbone(trial)
         if isinstance(network, Scorer):
             raise BadInput(f"backbone {trial.backbone} judges pairs of images; it has no embeddings")
@@ -237,8 +237,7 @@ def _reproducible(threads: int) -> Iterator[None]:
     torch.use_deterministic_algorithms(True, warn_only=True)
     memory.fill_uninitialized_memory = False
     try:
-        with _keeping_memory():
-            yield
+        yield
     finally:
         torch.set_num_threads(before)
         torch.use_deterministic_algorithms(deterministic)
