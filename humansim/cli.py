@@ -6,12 +6,11 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
-from humansim import __version__, cli_data, cli_trial, cli_weights
+from humansim import __version__, cli_data, cli_status, cli_trial, cli_weights
 
 if TYPE_CHECKING:
     from humansim.results import Kind
     from humansim.root import Root
-    from humansim.spec import Sweep
 
 DESCRIPTION = """\
 Which image model judges similarity as people do, and what makes it better at it?
@@ -134,8 +133,7 @@ def _parser() -> argparse.ArgumentParser:
         choices=("error", "diverged", "oom", "hung", "lost"),
         help="those that failed in this way (default: all)",
     )
-    one = command("status", _status, "show what is finished, running, failed and missing", where, output)
-    one.add_argument("sweep", metavar="SWEEP", nargs="?", help="a submitted sweep (default: all of them)")
+    cli_status.add(commands, where, output)
     one = command("list", _list, "list what is registered, and the sweeps that come along", output)
     kinds = ("backbones", "paradigms", "tunings", "sources", "optimizers", "measures", "sweeps")
     one.add_argument("kind", nargs="?", choices=kinds)
@@ -280,45 +278,6 @@ def _plan(given: argparse.Namespace) -> int:
     return 0
 
 
-def _status(given: argparse.Namespace) -> int:
-    from humansim import plan, results, show
-    from humansim.errors import BadInput
-    from humansim.results import Failure
-    from humansim.spec import near
-
-    root = _root(given)
-    sweeps: dict[str, Sweep] = {sweep.name: sweep for sweep in plan.remembered(root)}
-    if given.sweep and given.sweep not in sweeps:
-        raise BadInput(f"no sweep {given.sweep!r} was submitted under {root.path}{near(given.sweep, list(sweeps))}")
-    chosen = [sweeps[given.sweep]] if given.sweep else list(sweeps.values())
-    plans = [plan.plan(sweep, root) for sweep in chosen]
-    failures = {
-        found.sweep.name: [o for trial in found.known if isinstance(o := results.load(root, trial), Failure)]
-        for found in plans
-    }
-    if given.json:
-        show.json_document(
-            [
-                {
-                    "sweep": found.sweep.name,
-                    "states": found.counts(),
-                    "failures": [failure.model_dump(mode="json") for failure in failures[found.sweep.name]],
-                }
-                for found in plans
-            ]
-        )
-        return 0
-    if given.sweep:
-        _print_states(plans[0])
-        for failure in failures[given.sweep]:
-            print(f"\nfailed {failure.trial.id} ({failure.kind}): {failure.reason}\n{failure.traceback.rstrip()}")
-    elif plans:
-        show.console().print(show.states([(p.sweep.name, p.counts()) for p in plans], "sweeps", "sweep"))
-    none = f"No sweep was submitted under {root.path} yet; humansim demo runs one"
-    print(f"Results: {root.results}" if plans else none)
-    return 0
-
-
 def _print_states(found: Any) -> None:
     from humansim import plan, show
 
@@ -327,7 +286,7 @@ def _print_states(found: Any) -> None:
         trials = found.trials[cell.key]
         counts = Counter(str(state) for _, state in trials)
         counts["to run"] += plan.wanted(found.sweep, cell) - len(trials)
-        rows.append((str(cell), counts))
+        rows.append((str(cell), counts, ""))
     show.console().print(show.states(rows, f"{found.sweep.name}: {found.sweep.question}", "cell"))
 
 

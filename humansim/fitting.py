@@ -1,5 +1,6 @@
 """The training loop: one for all paradigms, on one device, exactly resumable after each epoch."""
 
+import json
 import math
 import time
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from humansim.errors import BadInput
 from humansim.material import Material
 from humansim.optimizers import optimizer
 from humansim.paradigms import Batch, Objective, paradigm
-from humansim.results import CHECKPOINT, now
+from humansim.results import CHECKPOINT, EPOCH, now
 from humansim.root import written_whole
 from humansim.scores import two_afc
 from humansim.spec import Trial, digest
@@ -112,6 +113,8 @@ def fit(
                     "weights": pretrained,
                 }
                 torch.save(state, file)
+            with written_whole(folder / EPOCH) as file:
+                file.write_text(json.dumps(row))
         if report:
             report(row)
     tuned.finish(embedder.backbone)

@@ -4,6 +4,7 @@ results/<trial id>/
     trial.json            what is run here
     lock                  held by the process that runs it
     checkpoint.pt         after each epoch; gone when the trial has finished
+    epoch.json            the last row of its history, for `status`; gone with the checkpoint
     hung.txt              where its threads stood when it gave no sign of life for too long
     answers.parquet       the distances of every evaluated triplet
     weights.safetensors   the fine-tuned backbone
@@ -14,6 +15,7 @@ results/<trial id>/
 import contextlib
 import datetime
 import enum
+import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,10 +27,11 @@ from humansim.errors import BadInput
 from humansim.root import Root, locked, written_whole
 from humansim.spec import Frozen, Trial, explain
 
-RESULT, FAILURE, CHECKPOINT, ANSWERS, WEIGHTS, HUNG = (
+RESULT, FAILURE, CHECKPOINT, EPOCH, ANSWERS, WEIGHTS, HUNG = (
     "result.json",
     "failure.json",
     "checkpoint.pt",
+    "epoch.json",
     "answers.parquet",
     "weights.safetensors",
     "hung.txt",
@@ -160,6 +163,21 @@ def save(root: Root, outcome: Outcome) -> None:
         (folder(root, outcome.trial) / FAILURE).unlink(missing_ok=True)
 
 
+def epoch(root: Root, trial: Trial) -> dict[str, float] | None:
+    """The last row of the history of a trial that has not ended; None before its first epoch is over."""
+    try:
+        row: dict[str, float] = json.loads((folder(root, trial) / EPOCH).read_bytes())
+    except FileNotFoundError:
+        return None
+    return row
+
+
+def forget_checkpoint(root: Root, trial: Trial) -> None:
+    """Removes what an interrupted trial would go on from."""
+    for name in (CHECKPOINT, EPOCH):
+        (folder(root, trial) / name).unlink(missing_ok=True)
+
+
 def forget_failure(root: Root, trial: Trial) -> None:
     """Lets a failed trial run again, from its checkpoint if it has one."""
     (folder(root, trial) / FAILURE).unlink(missing_ok=True)
@@ -184,7 +202,7 @@ def claimed(root: Root, trial: Trial) -> Iterator[Path]:
     """The trial's folder, for one process at a time; waits while another has it."""
     place = folder(root, trial)
     with locked(place / "lock", wait=True):
-        for name in (RESULT, FAILURE, CHECKPOINT, ANSWERS, WEIGHTS):  # what a killed process had half-written
+        for name in (RESULT, FAILURE, CHECKPOINT, EPOCH, ANSWERS, WEIGHTS):  # what a killed process had half-written
             for left in place.glob(f".{name}-*"):
                 left.unlink(missing_ok=True)
         if not (place / "trial.json").exists():

@@ -6,10 +6,12 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from rich.console import Console
+from rich.console import Group as RichGroup
+from rich.live import Live
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
@@ -24,8 +26,9 @@ from rich.progress import (
 )
 from rich.table import Table as RichTable
 
-from humansim.results import Failure, Outcome
+from humansim.results import Failure, Outcome, Result
 from humansim.spec import Trial
+from humansim.status import Running
 from humansim.tables import Table
 from humansim.tracking import run_name
 
@@ -126,19 +129,20 @@ class Terminal:
                 self.ran += 1
                 task = self.display.tasks[self.trials]
                 seconds = (time.monotonic() - self.begun) / self.ran * ((task.total or 0) - task.completed)
-                self.display.update(self.trials, left=f"about {_duration(seconds)} left")
+                self.display.update(self.trials, left=f"about {duration(seconds)} left")
         if known:
             return
         name = f"{outcome.trial.id[:8]}  {run_name(outcome.trial, self.base)}"
         if isinstance(outcome, Failure):
             self.console.print(f"[red]failed[/red]    {escape(f'{name}: {outcome.reason}')}")
         else:
-            took = _duration(sum(outcome.seconds.values()))
+            took = duration(sum(outcome.seconds.values()))
             score = f"validation {_points(outcome.mean('validation'))}" if outcome.mean("validation") >= 0 else ""
             self.console.print(f"[green]finished[/green]  {escape(name)}  {score}  ({took})")
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds as a person reads them."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
@@ -233,16 +237,48 @@ def _with_half(score: dict[str, float | None], wide: bool) -> str:
     return _points(score.get("score")) + half
 
 
-def states(rows: list[tuple[str, Counter[str]]], title: str, first: str) -> RichTable:
-    """Trials by state, one row a cell or a sweep."""
+def states(rows: list[tuple[str, Counter[str], str]], title: str, first: str, last: str = "") -> RichTable:
+    """Trials by state, one row a cell or a sweep, and whatever is said of it at the end."""
     order = ("finished", "running", "resumable", "to run", "failed")
     shown = RichTable(title=escape(title), title_justify="left")
     shown.add_column(first)
     for state in order:
         shown.add_column(state, justify="right")
-    for name, counts in rows:
-        shown.add_row(escape(name), *(str(counts[state] or "") for state in order))
+    if last:
+        shown.add_column(last)
+    for name, counts, said in rows:
+        cells = [escape(name), *(str(counts[state] or "") for state in order)]
+        shown.add_row(*cells, *([escape(said)] if last else []))
     return shown
+
+
+def score(best: Result | None) -> str:
+    """A result's validation and test scores, and which it is."""
+    if best is None:
+        return ""
+    return f"{_points(best.mean('validation'))} (test {_points(best.mean('test'))}), {best.trial.id[:8]}"
+
+
+def running(trials: Sequence[Running], base: Trial) -> RichTable:
+    """Trials under way, those that were silent for longest last."""
+    shown = RichTable(title="running", title_justify="left")
+    for name in ("trial", "", "epoch", "validation", "images/s", "last epoch"):
+        shown.add_column(name, justify="left" if name in ("trial", "") else "right")
+    for one in sorted(trials, key=lambda one: one.age or 0):
+        epochs = f"{one.epoch}/{one.trial.epochs}" if one.trial.paradigm is not None else ""
+        rate = "" if one.images_per_second is None else f"{one.images_per_second:.0f}"
+        ago = "" if one.age is None else f"{duration(max(0.0, one.age))} ago"
+        name = escape(run_name(one.trial, base))
+        shown.add_row(one.trial.id[:8], name, epochs, _points(one.validation), rate, ago)
+    return shown
+
+
+def again_and_again(parts: Callable[[], list[Any]], seconds: float) -> None:
+    """Shows what a function gives, anew every so many seconds, until Ctrl-C."""
+    with Live(console=console(), auto_refresh=False, screen=False) as live, contextlib.suppress(KeyboardInterrupt):
+        while True:
+            live.update(RichGroup(*parts()), refresh=True)
+            time.sleep(seconds)
 
 
 def plain(rows: list[dict[str, Any]], title: str) -> RichTable:

@@ -123,7 +123,7 @@ def submit(
                 results.forget_failure(root, trial)
                 return None
             if isinstance(outcome, Result):  # a kill just after the result can leave its checkpoint
-                (results.folder(root, trial) / results.CHECKPOINT).unlink(missing_ok=True)
+                results.forget_checkpoint(root, trial)
             return outcome
 
         def ended(outcome: Outcome, known: bool = False) -> None:

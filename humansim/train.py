@@ -107,7 +107,7 @@ def run(
             finished=results.now(),
         )
         results.save(root, result)
-        (folder / results.CHECKPOINT).unlink(missing_ok=True)
+        results.forget_checkpoint(root, trial)
         return result
 
 

@@ -1,0 +1,109 @@
+"""`humansim status`: how submitted sweeps stand."""
+
+import argparse
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from humansim.status import Status
+
+
+def add(commands: Any, where: argparse.ArgumentParser, output: argparse.ArgumentParser) -> None:
+    """Adds the command to the parser."""
+    one = commands.add_parser(
+        "status",
+        help="show what is finished, running, failed and missing",
+        description="Show what is finished, running, failed and missing, from the files under the root: it needs "
+        "neither Ray nor MLflow, and works wherever the root is seen.",
+        parents=[where, output],
+    )
+    one.set_defaults(command=_status)
+    one.add_argument("sweep", metavar="SWEEP", nargs="?", help="a submitted sweep (default: all of them)")
+    one.add_argument(
+        "--watch", nargs="?", type=float, const=5.0, metavar="S", help="again every S seconds (5), until Ctrl-C"
+    )
+
+
+def _status(given: argparse.Namespace) -> int:
+    from humansim import plan, show
+    from humansim.errors import BadInput
+    from humansim.root import Root
+    from humansim.spec import near
+    from humansim.status import Reader
+
+    root = Root.at(given.root, given.data)
+    sweeps = {sweep.name: sweep for sweep in plan.remembered(root)}
+    if given.sweep and given.sweep not in sweeps:
+        raise BadInput(f"no sweep {given.sweep!r} was submitted under {root.path}{near(given.sweep, list(sweeps))}")
+    if given.watch is not None and (given.json or given.watch <= 0):
+        raise BadInput("--watch is for people: seconds above 0, and no --json")
+    chosen, reader = [sweeps[given.sweep]] if given.sweep else list(sweeps.values()), Reader(root)
+    if given.watch is not None:
+        show.again_and_again(lambda: _shown([reader.read(one) for one in chosen], bool(given.sweep)), given.watch)
+        return 0
+    found = [reader.read(sweep) for sweep in chosen]
+    if given.json:
+        show.json_document([_document(one) for one in found])
+        return 0
+    for part in _shown(found, bool(given.sweep)):
+        show.console().print(part)
+    if given.sweep:
+        for failure in found[0].failures:
+            print(f"\nfailed {failure.trial.id} ({failure.kind}): {failure.reason}\n{failure.traceback.rstrip()}")
+    none = f"No sweep was submitted under {root.path} yet; humansim demo runs one"
+    print(f"Results: {root.results}" if found else none)
+    return 0
+
+
+def _shown(found: list["Status"], one: bool) -> list[Any]:
+    from humansim import show
+
+    if not one:
+        rows = [(status.sweep.name, status.states, "") for status in found]
+        return [show.states(rows, "sweeps", "sweep")] if rows else []
+    status = found[0]
+    rows = [
+        (f"{group.backbone} {group.paradigm}".strip(), group.states, show.score(group.best)) for group in status.groups
+    ]
+    rows.append(("all", status.states, ""))
+    title = f"{status.sweep.name}: {status.sweep.question}"
+    parts: list[Any] = [show.states(rows, title, "backbone and paradigm", "best on validation")]
+    if status.running:
+        parts.append(show.running(status.running, status.sweep.base))
+    kinds = Counter(failure.kind for failure in status.failures)
+    lines = []
+    if kinds:
+        counts = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+        lines.append(f"failed: {counts}. Again: humansim retry {status.sweep.name}")
+    if status.left is not None:
+        lines.append(f"about {show.duration(status.left)} left, as many trials at once as now")
+    return [*parts, *lines]
+
+
+def _document(status: "Status") -> dict[str, Any]:
+    return {
+        "sweep": status.sweep.name,
+        "states": status.states,
+        "seconds_left": status.left,
+        "groups": [
+            {
+                "backbone": group.backbone,
+                "paradigm": group.paradigm,
+                "states": group.states,
+                "best": None if group.best is None else group.best.trial.id,
+            }
+            for group in status.groups
+        ],
+        "running": [
+            {
+                "id": one.trial.id,
+                "epoch": one.epoch,
+                "epochs": one.trial.epochs,
+                "validation": one.validation,
+                "images_per_second": one.images_per_second,
+                "seconds_since_epoch": one.age,
+            }
+            for one in status.running
+        ],
+        "failures": [failure.model_dump(mode="json") for failure in status.failures],
+    }

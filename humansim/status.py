@@ -1,0 +1,109 @@
+"""How a submitted sweep stands, from its files alone: no Ray, no MLflow, from any machine that sees the root."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from humansim import plan, results
+from humansim.results import Failure, Outcome, Result, State, now
+from humansim.root import Root
+from humansim.spec import Cell, Sweep, Trial
+
+
+@dataclass(frozen=True)
+class Running:
+    """A trial under way: epochs done, and the last one's validation 2AFC, images per second and age in seconds."""
+
+    trial: Trial
+    epoch: int = 0
+    validation: float | None = None
+    images_per_second: float | None = None
+    age: float | None = None
+
+
+@dataclass(frozen=True)
+class Group:
+    """The cells of one backbone and paradigm: trials by state, and the best finished one by validation."""
+
+    backbone: str
+    paradigm: str
+    states: Counter[str]
+    best: Result | None
+
+
+@dataclass(frozen=True)
+class Status:
+    """A sweep as it stands.
+
+    Attributes:
+        states: state -> trials, those still to be asked for among "to run".
+        left: seconds until all is finished if as many trials run at once as now, and take as long as those that have
+            finished; None if nothing runs, or none has finished.
+    """
+
+    sweep: Sweep
+    states: Counter[str]
+    groups: list[Group]
+    running: list[Running]
+    failures: list[Failure]
+    left: float | None
+
+
+@dataclass
+class Reader:
+    """Reads how sweeps stand again and again; what has ended is read once."""
+
+    root: Root
+    ended: dict[str, Outcome] = field(default_factory=dict)
+
+    def read(self, sweep: Sweep) -> Status:
+        """How the sweep stands now."""
+        found = plan.plan(sweep, self.root)
+        states = found.counts()
+        trials = {trial.id: (trial, state) for known in found.trials.values() for trial, state in known}
+        for trial, state in trials.values():
+            self._note(trial, state)
+        running = [self._running(trial) for trial, state in trials.values() if state is State.RUNNING]
+        outcomes = [self.ended[id_] for id_, (_, state) in trials.items() if state in (State.FINISHED, State.FAILED)]
+        failures = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
+        return Status(sweep, states, self._groups(found), running, failures, _left(states, outcomes))
+
+    def _note(self, trial: Trial, state: State) -> None:
+        known = self.ended.get(trial.id)
+        if (state is State.FINISHED and not isinstance(known, Result)) or state is State.FAILED:
+            known = results.load(self.root, trial)
+        if known is not None:
+            self.ended[trial.id] = known
+
+    def _running(self, trial: Trial) -> Running:
+        row = results.epoch(self.root, trial)
+        if row is None:
+            return Running(trial)
+        return Running(
+            trial, int(row["epoch"]), row["validation"], row["images_per_second"], (now() - row["time"]) / 1000
+        )
+
+    def _groups(self, found: plan.Plan) -> list[Group]:
+        groups: dict[tuple[str, str], list[Cell]] = {}
+        for cell in found.cells:
+            paradigm = "" if cell.trial.paradigm is None else str(cell.trial.paradigm)
+            groups.setdefault((str(cell.trial.backbone), paradigm), []).append(cell)
+        return [Group(*key, *self._group(found, cells)) for key, cells in groups.items()]
+
+    def _group(self, found: plan.Plan, cells: list[Cell]) -> tuple[Counter[str], Result | None]:
+        states: Counter[str] = Counter()
+        finished: list[Result] = []
+        for cell in cells:
+            trials = found.trials[cell.key]
+            states.update(str(state) for _, state in trials)
+            states[str(State.TO_RUN)] += plan.wanted(found.sweep, cell) - len(trials)
+            ended = (self.ended.get(trial.id) for trial, _ in trials)
+            finished += [one for one in ended if isinstance(one, Result) and one.mean("validation") >= 0]
+        return states, max(finished, key=lambda one: one.mean("validation"), default=None)
+
+
+def _left(states: Counter[str], outcomes: Iterable[Outcome]) -> float | None:
+    took = [sum(one.seconds.values()) for one in outcomes if isinstance(one, Result)]
+    at_once = states[str(State.RUNNING)]
+    missing = at_once + states[str(State.TO_RUN)] + states[str(State.RESUMABLE)]
+    return missing * sum(took) / len(took) / at_once if took and at_once else None
