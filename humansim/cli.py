@@ -83,6 +83,8 @@ def _parser() -> argparse.ArgumentParser:
     ray.add_argument(
         "--patience", type=float, metavar="S", help="seconds without a sign of life after which a trial has hung (3600)"
     )
+    ray.add_argument("--keep", type=int, metavar="N", help="weights of the N best trials of each cell (all)")
+    ray.add_argument("--keep-bytes", metavar="SIZE", help="weights of no more than this in all, as in 50GB")
     some = argparse.ArgumentParser(add_help=False)
     some.add_argument(
         "--only",
@@ -178,15 +180,28 @@ def _only(given: argparse.Namespace) -> dict[str, list[str]]:
     return found
 
 
+def _bytes(text: str | None) -> int | None:
+    from humansim.errors import BadInput
+    from humansim.retention import in_bytes
+
+    try:
+        return None if text is None else in_bytes(text)
+    except ValueError:
+        raise BadInput(f"--keep-bytes {text}: give a size, as in 50GB") from None
+
+
 def _sweep(given: argparse.Namespace, retry: "Collection[Kind]" = ()) -> int:
     import shlex
 
     from rich.markup import escape
 
     from humansim import plan, show, tables
+    from humansim.errors import BadInput
     from humansim.submit import submit
     from humansim.tracking import how_to_open, tracking_uri
 
+    if given.keep is not None and given.keep < 0:
+        raise BadInput(f"--keep {given.keep}: how many trials of each cell keep their weights; 0 or more")
     root, only = _root(given), _only(given)
     submitted = {sweep.name: sweep for sweep in plan.remembered(root)} if retry else {}
     sweep = submitted.get(given.sweep) or plan.load_sweep(given.sweep)
@@ -203,6 +218,8 @@ def _sweep(given: argparse.Namespace, retry: "Collection[Kind]" = ()) -> int:
             retry=retry,
             only=only,
             patience=given.patience,
+            keep=given.keep,
+            keep_bytes=_bytes(given.keep_bytes),
         )
     uri = tracking_uri(root, given.tracking)
     rows = tables.of_sweep(report.best)

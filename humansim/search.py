@@ -174,6 +174,10 @@ class Search:
         self.hopeless: str | None = None  # why nothing is asked for any more: the first trials all failed alike
         self._first: list[Outcome] = []
         self.running: dict[str, Trial] = {}
+        self._asked_by: dict[str, list[str]] = {}
+        for cell in self.cells:
+            for trial in cell.asked:
+                self._asked_by.setdefault(trial.id, []).append(cell.cell.key)
         self._again = deque(trial for cell in self.cells for trial in cell.asked)
         self._ready = deque(self.cells)
         self._blocked: list[_CellSearch] = []
@@ -237,11 +241,16 @@ class Search:
             if trial is not None:
                 self.ledger.append(Asked(cell.cell.key, len(cell.asked), trial))
                 cell.asked.append(trial)
+                self._asked_by.setdefault(trial.id, []).append(cell.cell.key)
                 self._ready.append(cell)
                 return trial
             if len(cell.asked) < cell.wanted:
                 self._blocked.append(cell)
         return None
+
+    def cells_of(self, trial: Trial) -> list[str]:
+        """Keys of the cells that have asked for a trial."""
+        return self._asked_by.get(trial.id, [])
 
     def best(self) -> list[tuple[Cell, Trial | None]]:
         """Each cell with its best trial by validation score, None where none has finished."""

@@ -14,6 +14,7 @@ from humansim.errors import BadInput
 from humansim.material import prepare, resize_of
 from humansim.plan import Ledger
 from humansim.results import Failure, Kind, Outcome, Result
+from humansim.retention import Retention
 from humansim.root import Root, locked
 from humansim.spec import Cell, Sweep, Trial, Variant
 
@@ -79,6 +80,8 @@ def submit(
     retry: Collection[Kind] = (),
     only: Mapping[str, Sequence[str]] | None = None,
     patience: float | None = None,
+    keep: int | None = None,
+    keep_bytes: int | None = None,
 ) -> Report:
     """Runs what is missing of a sweep, through Ray (or serially), every trial into MLflow.
 
@@ -88,6 +91,8 @@ def submit(
         serial: one trial after another in this process, without Ray.
         retry: kinds of failures that are run again. Trials whose process died always are.
         only: axis -> patterns: those of the sweep's cells (`plan.only`).
+        keep, keep_bytes: how many trials of each cell keep their weights, and how much these may be
+            (`retention.Retention`); None for all.
         patience: seconds without a sign of life after which a trial has hung; None for an hour.
 
     Raises:
@@ -126,8 +131,12 @@ def submit(
                 results.forget_checkpoint(root, trial)
             return outcome
 
+        retention = Retention(root, keep, keep_bytes)
+
         def ended(outcome: Outcome, known: bool = False) -> None:
             tracker.ended(outcome)
+            if isinstance(outcome, Result):
+                retention.ended(outcome, search.cells_of(outcome.trial))
             watcher.ended(outcome, known)
 
         def epoch(trial: Trial, row: Row) -> None:
