@@ -19,7 +19,7 @@ A peer that is not installed is left out. On a CPU the workers of the others hav
 clock stands the processor time of all processes, which other load on the machine changes less. All ways keep freed
 memory as a trial does. On a GPU there are peak memory above what the epoch began with and, counting the arithmetic of
 forward and backward, the share of the chip's peak. The script fails if a way puts another number of images through the
-network than ours.
+network than ours. In an epoch of few steps the first batch, which a loader's workers are waited for, weighs much.
 
     uv run python benchmarks/training.py
     uv run python benchmarks/training.py --paradigms simclr moco --resolution 224 --size 96 --json training.json
@@ -548,7 +548,8 @@ def show(found: dict[str, Any], peak: float | None, gpu: bool) -> None:
 def peak_of(place: torch.device, precision: str) -> float | None:
     """TFLOP/s of a known GPU."""
     name = torch.cuda.get_device_name(place) if place.type == "cuda" else ""
-    return next((peaks[precision] for known, peaks in PEAKS.items() if known in name.replace("-", " ").split()), None)
+    words = f" {name.replace('-', ' ')} "
+    return next((peaks[precision] for known, peaks in PEAKS.items() if f" {known} " in words), None)
 
 
 def main() -> None:
