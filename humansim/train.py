@@ -3,6 +3,8 @@
 import contextlib
 import os
 import platform
+import statistics
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -18,10 +20,11 @@ from numpy.typing import NDArray
 from humansim import audit, embeddings, results, workers
 from humansim.backbones import Pretraining, backbone
 from humansim.backbones.module import Backbone, Scorer, initialised_by
-from humansim.embedder import Embedder, distances, scored
+from humansim.embedder import BATCH, OWN, Embedder, distances, scored
 from humansim.errors import BadInput
-from humansim.fitting import Row, fit
+from humansim.fitting import Pace, Row, fit, pace
 from humansim.material import Material, Progress, prepare, resize_of
+from humansim.probes import Probe, conditions, data_conditions, torch_version
 from humansim.results import Result, Score
 from humansim.root import Root, written_whole
 from humansim.scores import ceilings, summary
@@ -60,9 +63,12 @@ def run(
         _reset_peak_memory(place)
         seconds, clock = {}, time.perf_counter()
         material = prepare(trial, root)
+        seconds["read"] = time.perf_counter() - clock
+
+        clock = time.perf_counter()
         network = _make_backbone(trial)
         pretrained = network.fingerprint()
-        seconds["prepare"] = time.perf_counter() - clock
+        seconds["make"] = time.perf_counter() - clock
 
         history: list[Row] = []
         clock = time.perf_counter()
@@ -77,12 +83,16 @@ def run(
 
         clock = time.perf_counter()
         kept = _kept(trial, root, material, pretrained, place) if trial.paradigm is None else None
-        scores, answers, passes = evaluate(judge, material, progress, kept)
-        seconds["evaluate"] = time.perf_counter() - clock
+        found, passes = judge_all(judge, material, progress, kept)
+        seconds["embed"] = time.perf_counter() - clock
+
+        clock = time.perf_counter()
+        scores, answers = score(material, found)
         with written_whole(folder / results.ANSWERS) as file:
             answers.to_parquet(file, index=False)
         if trial.paradigm is not None and isinstance(judge, Embedder):
             _save_weights(judge, folder / results.WEIGHTS)
+        seconds["score"] = time.perf_counter() - clock
         result = Result(
             trial=trial,
             scores=scores,
@@ -126,6 +136,88 @@ def assist(trial: Trial, root: Root, *, device: str | None = None, report: Calla
         fit(trial, embedder, material, results.folder(root, trial), pretrained, report)
 
 
+def probe(trial: Trial, root: Root, *, device: str | None = None, seconds: float = 2.0) -> Probe:
+    """Measures what a trial's time and memory are made of, in the pieces that `run` is made of, a few of each.
+
+    Some things a process does once (imports, kernels): what is timed here comes the second time.
+    A trial of several workers is measured as one of them, with its share of a batch; what they tell each other is not.
+
+    Args:
+        seconds: to spend on the steps and on the evaluation, each, about; one of each is made anyway.
+
+    Raises:
+        BadInput: as `run`.
+    """
+    share = trial.having({"workers": 1, "batch_size": max(2, trial.batch_size // trial.workers)})
+    with _reproducible(trial.threads), tempfile.TemporaryDirectory(prefix=".probe-", dir=root.path) as scratch:
+        place, folder = _place(device), Path(scratch)
+        material = prepare(share, root)
+        _make_backbone(share)
+        read = _seconds(lambda: prepare(share, root))
+        _reset_peak_memory(place)
+        clock = time.perf_counter()
+        network = _make_backbone(share).to(place)
+        network.fingerprint()
+        setup = time.perf_counter() - clock
+        rows = material.images_of("validation", "test")
+        shown = material.judgements.triplets[_evaluated(material)]
+        steps = Pace(0.0, 0.0, 0.0, 0)
+        if isinstance(network, Scorer):
+            image = _seconds_each(lambda n: scored(network, material.store, shown[: n // 2]), 2 * len(shown), seconds)
+            found: Distances = {OWN: (np.zeros(len(shown), np.float32), np.ones(len(shown), np.float32))}
+            apart = 0.0
+        else:
+            judge = Embedder(network, precision=share.precision).to(place)
+            if share.paradigm is not None:
+                steps = pace(share, judge, material, folder, seconds)
+                _save_weights(judge, folder / results.WEIGHTS)
+            image = _seconds_each(lambda n: judge.embed(material.store, rows[:n]).cpu(), len(rows), seconds)
+            made = torch.rand(len(rows), judge.embed(material.store, rows[:1]).shape[1], device=place)
+            found = distances(made, rows, shown)
+            apart = _seconds(lambda: distances(made, rows, shown))
+        scoring = _seconds(lambda: score(material, found)[1].to_parquet(folder / results.ANSWERS, index=False))
+        weights = folder / results.WEIGHTS
+        return Probe(
+            conditions=conditions(trial),
+            data=data_conditions(trial),
+            device=_processor(place),
+            device_memory=torch.cuda.get_device_properties(place).total_memory if place.type == "cuda" else 0,
+            torch=torch_version(),
+            setup=setup + steps.begin,
+            step=steps.step,
+            save=steps.save,
+            image=image,
+            read=read,
+            score=scoring + apart,
+            peak_memory=_peak_memory(place),
+            checkpoint=steps.checkpoint,
+            weights=weights.stat().st_size if weights.exists() else 0,
+            answers=(folder / results.ANSWERS).stat().st_size,
+        )
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    """Seconds of some work; the median of three times where it is short."""
+    taken: list[float] = []
+    while len(taken) < 3 and sum(taken) < 2:
+        clock = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - clock)
+    return statistics.median(taken)
+
+
+def _seconds_each(work: Callable[[int], object], most: int, seconds: float) -> float:
+    """Seconds a thing of what does n things: of a batch of them, of more if that was quick."""
+    count = min(most, BATCH)
+    clock = time.perf_counter()
+    work(count)
+    first = time.perf_counter() - clock
+    if first > seconds:
+        return first / count
+    count = min(most, max(count, int(count * seconds / 3 / first)))
+    return _seconds(lambda: work(count)) / count
+
+
 def embed(
     trial: Trial, root: Root, *, device: str | None = None, progress: Progress | None = None
 ) -> tuple[list[str], NDArray[np.float32]]:
@@ -160,16 +252,38 @@ def evaluate(
     Returns:
         Scores; the answers that they are made of; how many images were embedded for them.
     """
+    found, passes = judge_all(judge, material, progress, kept)
+    return *score(material, found), passes
+
+
+Distances = dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]
+
+
+def judge_all(
+    judge: Embedder | Scorer,
+    material: Material,
+    progress: Progress | None = None,
+    kept: embeddings.Cache | None = None,
+) -> tuple[Distances, int]:
+    """Distances to left and right of every triplet that is evaluated, and how many images were embedded for them."""
+    shown = material.judgements.triplets[_evaluated(material)]
+    if isinstance(judge, Scorer):
+        return scored(judge, material.store, shown, progress), 0
+    images = np.unique(shown.images)
+    embedded, passes = embeddings.embed(judge, material.store, images, kept, progress)
+    return distances(embedded, images, shown), passes
+
+
+def _evaluated(material: Material) -> NDArray[np.int64]:
+    return np.concatenate([material.split.parts[part] for part in ("validation", "test")])
+
+
+def score(material: Material, found: Distances) -> tuple[tuple[Score, ...], pd.DataFrame]:
+    """Scores of all sets, parts and measures, and the answers, from the distances of every triplet."""
     judgements = material.judgements
     parts = {part: rows for part in ("validation", "test") if len(rows := material.split.parts[part])}
-    chosen = np.concatenate(list(parts.values()))
+    chosen = _evaluated(material)
     shown = judgements.triplets[chosen]
-    if isinstance(judge, Scorer):
-        found, passes = scored(judge, material.store, shown, progress), 0
-    else:
-        images = np.unique(shown.images)
-        embedded, passes = embeddings.embed(judge, material.store, images, kept, progress)
-        found = distances(embedded, images, shown)
     names = np.array(judgements.images, dtype=object)
     answers = pd.DataFrame(
         {
@@ -198,7 +312,7 @@ def evaluate(
                 shares = {key: None if value != value else value for key, value in {**measured, **vars(human)}.items()}
                 row = {"set": judgements.sets[index], "part": part, "measure": measure, **shares}
                 scores.append(Score.model_validate(row))
-    return tuple(scores), answers, passes
+    return tuple(scores), answers
 
 
 def _known_of(trial: Trial) -> dict[str, Any]:
