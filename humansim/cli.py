@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from humansim import __version__, cli_data, cli_trial, cli_weights
+from humansim import __version__, cli_data, cli_plan, cli_trial, cli_weights
 
 if TYPE_CHECKING:
     from humansim.root import Root
@@ -90,8 +90,7 @@ def _parser() -> argparse.ArgumentParser:
 
     command("demo", _demo, "run a small real sweep with simulated judges, end to end", where, track, ray, output)
     a_sweep = "a file with SWEEP = Sweep(...), or the name of one that comes along"
-    one = command("plan", _plan, "list a sweep's cells and trials, and what is there of them", where, output)
-    one.add_argument("sweep", metavar="SWEEP", help=a_sweep)
+    cli_plan.add(commands, where, output, a_sweep)
     one = command(
         "sweep",
         _sweep,
@@ -185,40 +184,6 @@ def _sweep(given: argparse.Namespace) -> int:
     if report.interrupted:
         return 130
     return 1 if report.failures or report.untracked is not None else 0
-
-
-def _plan(given: argparse.Namespace) -> int:
-    from humansim import plan, show
-
-    found = plan.plan(plan.load_sweep(given.sweep), _root(given))
-    counts = found.counts()
-    missing = [file.name for file in plan.missing_weights(found.cells)]
-    if given.json:
-        show.json_document(
-            {
-                "sweep": found.sweep.name,
-                "states": counts,
-                "to_ask": found.to_ask,
-                "missing_weights": missing,
-                "cells": [
-                    {
-                        "cell": cell.model_dump(mode="json")["settings"],
-                        "trials": [{"id": t.id, "state": s} for t, s in found.trials[cell.key]],
-                        "wanted": plan.wanted(found.sweep, cell),
-                    }
-                    for cell in found.cells
-                ],
-            }
-        )
-        return 0
-    _print_states(found)
-    search = f", of which the searches will choose {found.to_ask}" if found.to_ask else ""
-    to_run = counts["to run"] + counts["resumable"]
-    print(f"{sum(counts.values())} trials in {len(found.cells)} cells; {to_run} to run{search}")
-    if missing:
-        again = f"humansim weights fetch {given.sweep}"
-        print(f"Weights that are not on this machine: {', '.join(missing)}; submitting fetches them, or: {again}")
-    return 0
 
 
 def _status(given: argparse.Namespace) -> int:

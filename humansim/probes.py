@@ -12,6 +12,7 @@ import statistics
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -179,7 +180,7 @@ OF_DATA = ("read", "score", "answers")
 def typical(of_network: Sequence[Probe], of_data: Sequence[Probe]) -> Probe:
     """The medians of probes of the same conditions, and of probes of the same data."""
 
-    def middle(probes: Sequence[Probe], name: str) -> float:
+    def middle(probes: Sequence[Probe], name: str) -> Any:
         values = [getattr(probe, name) for probe in probes]
         return statistics.median(values) if isinstance(values[0], float) else statistics.median_high(values)
 
@@ -210,11 +211,21 @@ def torch_version() -> str:
 
 def this_device() -> str:
     """Name of the device that trials run on here, as results have it: the GPU if there is one. Needs no torch."""
+    names = _gpus()
+    return names[0] if names else f"cpu ({platform.machine()})"
+
+
+def gpus_here() -> int:
+    """GPUs of this machine."""
+    return len(_gpus())
+
+
+def _gpus() -> list[str]:
+    found = []
     for file in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
-        for line in file.read_text(errors="replace").splitlines():
-            if line.startswith("Model:"):
-                return line.partition(":")[2].strip()
-    return f"cpu ({platform.machine()})"
+        lines = file.read_text(errors="replace").splitlines()
+        found += [line.partition(":")[2].strip() for line in lines if line.startswith("Model:")]
+    return found
 
 
 def of_result(result: Result, root: Root) -> Probe | None:
@@ -265,7 +276,7 @@ def steps_of(trial: Trial, points: int) -> int:
     return max(1, points // max(1, min(points, trial.batch_size))) if trial.paradigm is not None else 1
 
 
-def duration(trial: Trial, probe: Probe, *, points: int, validation: int, evaluated: int) -> float:
+def duration(trial: Trial, probe: Probe, points: int, validation: int, evaluated: int) -> float:
     """Seconds of a trial from its beginning to its result.
 
     Args:

@@ -163,7 +163,9 @@ def probe(trial: Trial, root: Root, *, device: str | None = None, seconds: float
         shown = material.judgements.triplets[_evaluated(material)]
         steps = Pace(0.0, 0.0, 0.0, 0)
         if isinstance(network, Scorer):
-            image = _seconds_each(lambda n: scored(network, material.store, shown[: n // 2]), 2 * len(shown), seconds)
+            image = _seconds_each(
+                lambda n: scored(network, material.store, shown[np.arange(n // 2)]), 2 * len(shown), seconds
+            )
             found: Distances = {OWN: (np.zeros(len(shown), np.float32), np.ones(len(shown), np.float32))}
             apart = 0.0
         else:
