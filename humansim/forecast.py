@@ -304,23 +304,33 @@ class _Corrections:
     """Actual by predicted: how the machine at work differs from the machine that was measured."""
 
     def __init__(self, finished: Iterable[Finished]) -> None:
-        self.ratios: dict[str, list[float]] = defaultdict(list)
+        self.of_conditions: dict[str, list[tuple[float, float]]] = defaultdict(list)
         for one in finished:
             if one.predicted:
-                self.ratios[conditions(one.result.trial).key].append(one.actual / one.predicted)
-        self.every = [ratio for some in self.ratios.values() for ratio in some]
+                self.of_conditions[conditions(one.result.trial).key].append((one.actual, one.predicted))
+        self.every = [pair for some in self.of_conditions.values() for pair in some]
 
     def of(self, trial: Trial) -> float:
-        """The median over finished trials of the same conditions, else over all if they are enough, else 1."""
-        some = self.ratios.get(conditions(trial).key) or (self.every if len(self.every) >= ENOUGH else [1.0])
-        return statistics.median(some)
+        """That of all finished trials of the same conditions, else of all if they are enough, else 1.
+
+        Of their sums: it is sums that are predicted, and a median would leave out what is rarely slow.
+        """
+        return _ratio(self.of_conditions.get(conditions(trial).key) or self._enough())
 
     def spread(self) -> tuple[float, float]:
-        """What lies between the deciles of these ratios, around their median."""
-        if len(self.every) < ENOUGH:
+        """What lies between the deciles of single trials' ratios, around that of all."""
+        if not self._enough():
             return UNSURE
-        deciles, middle = statistics.quantiles(self.every, n=10), statistics.median(self.every)
-        return deciles[0] / middle, deciles[-1] / middle
+        deciles = statistics.quantiles([actual / predicted for actual, predicted in self.every], n=10)
+        middle = _ratio(self.every)
+        return min(1.0, deciles[0] / middle), max(1.0, deciles[-1] / middle)
+
+    def _enough(self) -> list[tuple[float, float]]:
+        return self.every if len(self.every) >= ENOUGH else []
+
+
+def _ratio(pairs: Sequence[tuple[float, float]]) -> float:
+    return sum(actual for actual, _ in pairs) / sum(predicted for _, predicted in pairs) if pairs else 1.0
 
 
 def _embedding(trial: Trial) -> tuple[str, Variant]:

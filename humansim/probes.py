@@ -178,11 +178,14 @@ OF_DATA = ("read", "score", "answers")
 
 
 def typical(of_network: Sequence[Probe], of_data: Sequence[Probe]) -> Probe:
-    """The medians of probes of the same conditions, and of probes of the same data."""
+    """What is usual of probes of the same conditions, and of probes of the same data.
+
+    Seconds are means: they are added up, and a median would leave out what is rarely slow.
+    """
 
     def middle(probes: Sequence[Probe], name: str) -> Any:
         values = [getattr(probe, name) for probe in probes]
-        return statistics.median(values) if isinstance(values[0], float) else statistics.median_high(values)
+        return statistics.fmean(values) if isinstance(values[0], float) else max(values)
 
     found = {name: middle(of_network, name) for name in OF_NETWORK} | {name: middle(of_data, name) for name in OF_DATA}
     return of_network[0].model_copy(update={"data": of_data[0].data, **found})

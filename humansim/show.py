@@ -143,7 +143,8 @@ def duration(seconds: float) -> str:
     """Seconds, for people."""
     if seconds < 90:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    minutes = seconds / 60
+    return f"{minutes:.{int(minutes < 10)}f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _points(share: float | None) -> str:

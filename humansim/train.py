@@ -3,7 +3,6 @@
 import contextlib
 import os
 import platform
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -29,6 +28,8 @@ from humansim.results import Result, Score
 from humansim.root import Root, written_whole
 from humansim.scores import ceilings, summary
 from humansim.spec import Trial
+
+LONG = 30.0  # seconds of a measurement beside which what a process does but once is little
 
 
 def run(
@@ -136,10 +137,11 @@ def assist(trial: Trial, root: Root, *, device: str | None = None, report: Calla
         fit(trial, embedder, material, results.folder(root, trial), pretrained, report)
 
 
-def probe(trial: Trial, root: Root, *, device: str | None = None, seconds: float = 2.0) -> Probe:
+def probe(trial: Trial, root: Root, *, device: str | None = None, seconds: float = 1.0) -> Probe:
     """Measures what a trial's time and memory are made of, in the pieces that `run` is made of, a few of each.
 
-    Some things a process does once (imports, kernels): what is timed here comes the second time.
+    In the order in which they come in a trial: repeated one by one they would be quicker than they are there. Some
+    things a process does once (imports, kernels), so all is done twice, unless the first time took long.
     A trial of several workers is measured as one of them, with its share of a batch; what they tell each other is not.
 
     Args:
@@ -149,75 +151,82 @@ def probe(trial: Trial, root: Root, *, device: str | None = None, seconds: float
         BadInput: as `run`.
     """
     share = trial.having({"workers": 1, "batch_size": max(2, trial.batch_size // trial.workers)})
+    place = _place(device)
     with _reproducible(trial.threads), tempfile.TemporaryDirectory(prefix=".probe-", dir=root.path) as scratch:
-        place, folder = _place(device), Path(scratch)
-        material = prepare(share, root)
-        _make_backbone(share)
-        read = _seconds(lambda: prepare(share, root))
-        _reset_peak_memory(place)
+        prepare(share, root)  # what nobody has read so far is parsed and decoded
         clock = time.perf_counter()
-        network = _make_backbone(share).to(place)
+        found = _measured(share, root, place, Path(scratch), 0.0)
+        if time.perf_counter() - clock < LONG:
+            found = _measured(share, root, place, Path(scratch), seconds)
+    return Probe(
+        conditions=conditions(trial),
+        data=data_conditions(trial),
+        device=_processor(place),
+        device_memory=torch.cuda.get_device_properties(place).total_memory if place.type == "cuda" else 0,
+        torch=torch_version(),
+        **found,
+    )
+
+
+def _measured(trial: Trial, root: Root, place: torch.device, folder: Path, seconds: float) -> dict[str, Any]:
+    """The figures of a probe, measured once; files go to the folder."""
+    taken: dict[str, float] = {}
+
+    def timed(name: str, work: Callable[[], Any]) -> Any:
+        clock = time.perf_counter()
+        made = work()
+        taken[name] = taken.get(name, 0.0) + time.perf_counter() - clock
+        return made
+
+    def make() -> Backbone | Scorer:
+        network = _make_backbone(trial)
         network.fingerprint()
-        setup = time.perf_counter() - clock
-        rows = material.images_of("validation", "test")
-        shown = material.judgements.triplets[_evaluated(material)]
-        steps = Pace(0.0, 0.0, 0.0, 0)
-        if isinstance(network, Scorer):
-            image = _seconds_each(
-                lambda n: scored(network, material.store, shown[np.arange(n // 2)]), 2 * len(shown), seconds
-            )
-            found: Distances = {OWN: (np.zeros(len(shown), np.float32), np.ones(len(shown), np.float32))}
-            apart = 0.0
-        else:
-            judge = Embedder(network, precision=share.precision).to(place)
-            if share.paradigm is not None:
-                steps = pace(share, judge, material, folder, seconds)
-                _save_weights(judge, folder / results.WEIGHTS)
-            image = _seconds_each(lambda n: judge.embed(material.store, rows[:n]).cpu(), len(rows), seconds)
-            made = torch.rand(len(rows), judge.embed(material.store, rows[:1]).shape[1], device=place)
-            found = distances(made, rows, shown)
-            apart = _seconds(lambda: distances(made, rows, shown))
-        scoring = _seconds(lambda: score(material, found)[1].to_parquet(folder / results.ANSWERS, index=False))
-        weights = folder / results.WEIGHTS
-        return Probe(
-            conditions=conditions(trial),
-            data=data_conditions(trial),
-            device=_processor(place),
-            device_memory=torch.cuda.get_device_properties(place).total_memory if place.type == "cuda" else 0,
-            torch=torch_version(),
-            setup=setup + steps.begin,
-            step=steps.step,
-            save=steps.save,
-            image=image,
-            read=read,
-            score=scoring + apart,
-            peak_memory=_peak_memory(place),
-            checkpoint=steps.checkpoint,
-            weights=weights.stat().st_size if weights.exists() else 0,
-            answers=(folder / results.ANSWERS).stat().st_size,
-        )
+        return network.to(place)
+
+    _reset_peak_memory(place)
+    material = timed("read", lambda: prepare(trial, root))
+    network = timed("setup", make)
+    shown = material.judgements.triplets[_evaluated(material)]
+    rows, steps = np.unique(shown.images), Pace(0.0, 0.0, 0.0, 0)
+    if isinstance(network, Scorer):
+        image = _seconds_each(lambda some: scored(network, material.store, shown[some]), len(shown), seconds) / 2
+        found: Distances = {OWN: (np.zeros(len(shown), np.float32), np.ones(len(shown), np.float32))}
+    else:
+        judge = Embedder(network, precision=trial.precision).to(place)
+        if trial.paradigm is not None:
+            steps = pace(trial, judge, material, folder, seconds)
+        image = _seconds_each(lambda some: judge.embed(material.store, rows[some]).cpu(), len(rows), seconds)
+        made = torch.rand(len(rows), judge.embed(material.store, rows[:1]).shape[1], device=place)
+        found = timed("score", lambda: distances(made, rows, shown))
+    timed("score", lambda: score(material, found)[1].to_parquet(folder / results.ANSWERS, index=False))
+    if trial.paradigm is not None:
+        timed("score", lambda: _save_weights(judge, folder / results.WEIGHTS))
+    weights = folder / results.WEIGHTS
+    return {
+        "read": taken["read"],
+        "setup": taken["setup"] + steps.begin,
+        "step": steps.step,
+        "save": steps.save,
+        "image": image,
+        "score": taken["score"],
+        "peak_memory": _peak_memory(place),
+        "checkpoint": steps.checkpoint,
+        "weights": weights.stat().st_size if weights.exists() else 0,
+        "answers": (folder / results.ANSWERS).stat().st_size,
+    }
 
 
-def _seconds(work: Callable[[], object]) -> float:
-    """Seconds of some work; the median of three times where it is short."""
-    taken: list[float] = []
-    while len(taken) < 3 and sum(taken) < 2:
-        clock = time.perf_counter()
-        work()
-        taken.append(time.perf_counter() - clock)
-    return statistics.median(taken)
-
-
-def _seconds_each(work: Callable[[int], object], most: int, seconds: float) -> float:
-    """Seconds a thing of what does n things: of a batch of them, of more if that was quick."""
-    count = min(most, BATCH)
+def _seconds_each(work: Callable[[NDArray[np.int64]], object], count: int, seconds: float) -> float:
+    """Seconds of one of so many things, of work on some of them: a batch first, and if that was quick, more."""
+    first = np.arange(min(count, BATCH))
     clock = time.perf_counter()
-    work(count)
-    first = time.perf_counter() - clock
-    if first > seconds:
-        return first / count
-    count = min(most, max(count, int(count * seconds / 3 / first)))
-    return _seconds(lambda: work(count)) / count
+    work(first)
+    taken = time.perf_counter() - clock
+    more = np.arange(len(first), min(count, len(first) + int(len(first) * seconds / taken)))
+    if not len(more):
+        return taken / len(first)
+    work(more)
+    return (time.perf_counter() - clock) / (len(first) + len(more))
 
 
 def embed(
