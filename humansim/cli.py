@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
-from humansim import __version__, cli_data, cli_status, cli_trial, cli_weights
+from humansim import __version__, cli_data, cli_plan, cli_status, cli_trial, cli_weights
 
 if TYPE_CHECKING:
     from humansim.results import Kind
@@ -103,8 +103,7 @@ def _parser() -> argparse.ArgumentParser:
 
     command("demo", _demo, "run a small real sweep with simulated judges, end to end", where, track, ray, output)
     a_sweep = "a file with SWEEP = Sweep(...), or the name of one that comes along"
-    one = command("plan", _plan, "list a sweep's cells and trials, and what is there of them", where, some, output)
-    one.add_argument("sweep", metavar="SWEEP", help=a_sweep)
+    cli_plan.add(commands, where, some, output, a_sweep)
     one = command(
         "sweep",
         _sweep,
@@ -167,19 +166,6 @@ def _retry(given: argparse.Namespace) -> int:
     return _sweep(given, given.kind or KINDS)
 
 
-def _only(given: argparse.Namespace) -> dict[str, list[str]]:
-    """The patterns of --only by axis."""
-    from humansim.errors import BadInput
-
-    found: dict[str, list[str]] = {}
-    for one in getattr(given, "only", []):
-        axis, equals, pattern = one.partition("=")
-        if not (axis and equals and pattern):
-            raise BadInput(f"--only {one}: it is of the form AXIS=PATTERN, as in backbone='clip*'")
-        found.setdefault(axis, []).append(pattern)
-    return found
-
-
 def _bytes(text: str | None) -> int | None:
     from humansim.errors import BadInput
     from humansim.retention import in_bytes
@@ -202,7 +188,7 @@ def _sweep(given: argparse.Namespace, retry: "Collection[Kind]" = ()) -> int:
 
     if given.keep is not None and given.keep < 0:
         raise BadInput(f"--keep {given.keep}: how many trials of each cell keep their weights; 0 or more")
-    root, only = _root(given), _only(given)
+    root, only = _root(given), plan.patterns(getattr(given, "only", []))
     submitted = {sweep.name: sweep for sweep in plan.remembered(root)} if retry else {}
     sweep = submitted.get(given.sweep) or plan.load_sweep(given.sweep)
     err, again = show.console(stderr=True), escape(shlex.join(["humansim", *sys.argv[1:]]))
@@ -259,52 +245,7 @@ def _sweep(given: argparse.Namespace, retry: "Collection[Kind]" = ()) -> int:
         return 130
     return 1 if report.failures or report.untracked is not None else 0
 
-
-def _plan(given: argparse.Namespace) -> int:
-    from humansim import plan, show
-
-    sweep, filters = plan.load_sweep(given.sweep), _only(given)
-    found = plan.plan(plan.only(sweep, filters) if filters else sweep, _root(given))
-    counts = found.counts()
-    missing = [file.name for file in plan.missing_weights(found.cells)]
-    if given.json:
-        show.json_document(
-            {
-                "sweep": found.sweep.name,
-                "states": counts,
-                "to_ask": found.to_ask,
-                "missing_weights": missing,
-                "cells": [
-                    {
-                        "cell": cell.model_dump(mode="json")["settings"],
-                        "trials": [{"id": t.id, "state": s} for t, s in found.trials[cell.key]],
-                        "wanted": plan.wanted(found.sweep, cell),
-                    }
-                    for cell in found.cells
-                ],
-            }
-        )
-        return 0
-    _print_states(found)
-    search = f", of which the searches will choose {found.to_ask}" if found.to_ask else ""
-    to_run = counts["to run"] + counts["resumable"]
-    print(f"{sum(counts.values())} trials in {len(found.cells)} cells; {to_run} to run{search}")
-    if missing:
-        again = f"humansim weights fetch {given.sweep}"
-        print(f"Weights that are not on this machine: {', '.join(missing)}; submitting fetches them, or: {again}")
     return 0
-
-
-def _print_states(found: Any) -> None:
-    from humansim import plan, show
-
-    rows = []
-    for cell in found.cells:
-        trials = found.trials[cell.key]
-        counts = Counter(str(state) for _, state in trials)
-        counts["to run"] += plan.wanted(found.sweep, cell) - len(trials)
-        rows.append((str(cell), counts, ""))
-    show.console().print(show.states(rows, f"{found.sweep.name}: {found.sweep.question}", "cell"))
 
 
 def _list(given: argparse.Namespace) -> int:

@@ -70,6 +70,24 @@ def choose_fit(
     return FitSet(np.stack(images, axis=1), chosen)
 
 
+def count_fit(judgements: Judgements, given: Split, kind: Kind, size: int, fit_on: str | None = None) -> int:
+    """How many data points `choose_fit` gives, without choosing them; for a plan, in a fraction of the time."""
+    triplets = judgements.triplets
+    rows = given.parts["fit"]
+    rows = rows[np.isin(triplets.set[rows], members(judgements.sets, fit_on))]
+    if kind == "singleton":
+        return min(size, len(np.unique(triplets[rows].images)))
+    rows = rows[~np.isclose(triplets.choice[rows], 0.5, atol=1e-6)]
+    if kind == "quadruplet":  # whether a triplet has a fourth image hangs on no other one that is asked about
+        found = 0
+        for start in range(0, len(rows), 2 * size):
+            found += len(_with_fourth(judgements, rows[start : start + 2 * size], given, 0)[0])
+            if found >= size:
+                break
+        return min(size, found)
+    return min(size, len(rows))
+
+
 def members(sets: Sequence[str], fit_on: str | None) -> list[int]:
     """Numbers of the sets that `fit_on` means.
 

@@ -2,8 +2,10 @@
 
 import json
 import math
+import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -52,21 +54,15 @@ def fit(
         FloatingPointError: the loss is no longer finite, or has exploded.
     """
     place = embedder.device
-    assert trial.paradigm is not None
     assert material.fit is not None
-    objective: Objective = paradigm.make(trial.paradigm)
-    memory = (objective.memory or nn.Module()).to(place)
-    torch.manual_seed(seed_of(trial.seed, "head"))
-    features = embedder.embed(material.store, np.arange(1)).shape[1]
-    head = nn.Linear(features, objective.outputs).to(place)
-    embedder = Embedder(embedder.backbone, head, trial.precision, keep_head=trial.head == "kept")
-    tuned: Tuning = tuning.make(trial.tuning)
-    torch.manual_seed(seed_of(trial.seed, "tuning"))
-    blocks = backbone.entry(trial.backbone).facts.get("layers", ())
-    tuned.prepare(embedder.backbone, blocks, as_images(material.store, np.arange(1), place))
-    update = optimizer.make(trial.optimizer, [p for p in embedder.parameters() if p.requires_grad], trial.lr)
-    points = _Points(material, place)
-    objective.begin(embedder)
+    under_way = _begin(trial, embedder, material)
+    embedder, objective, memory, update, points = (
+        under_way.embedder,
+        under_way.objective,
+        under_way.memory,
+        under_way.update,
+        under_way.points,
+    )
 
     history: list[Row] = []
     saved = None
@@ -89,13 +85,15 @@ def fit(
         _check_converging(losses, history, trial, epoch)
         count = len(losses) * _batch_size(trial, points)
         took = time.perf_counter() - clock
+        validation = _validate(embedder, material) if workers.leads() else math.nan
         row = {
             "epoch": float(epoch),
             "loss": float(losses.mean()),
             "gradient_norm": float(norms.mean()),
-            "validation": _validate(embedder, material) if workers.leads() else math.nan,
+            "validation": validation,
             "lr": trial.lr,
             "seconds": took,
+            "validation_seconds": time.perf_counter() - clock - took,
             "images_per_second": material.fit.images.shape[1] * count / took,
             "peak_memory": float(torch.cuda.max_memory_allocated(place)) if place.type == "cuda" else 0.0,
             "time": float(now()),
@@ -103,22 +101,99 @@ def fit(
         row = workers.told(row)
         history.append(row)
         if workers.leads():
-            with written_whole(folder / CHECKPOINT) as file:
-                state = {
-                    "network": embedder.state_dict(),
-                    "memory": memory.state_dict(),
-                    "optimizer": update.state_dict(),
-                    "history": history,
-                    "data": material.fingerprint,
-                    "weights": pretrained,
-                }
-                torch.save(state, file)
+            _save_checkpoint(folder / CHECKPOINT, under_way, history, material.fingerprint, pretrained)
             with written_whole(folder / EPOCH) as file:
                 file.write_text(json.dumps(row))
         if report:
             report(row)
-    tuned.finish(embedder.backbone)
+    under_way.tuned.finish(embedder.backbone)
     return embedder, history
+
+
+@dataclass(frozen=True)
+class Pace:
+    """What a few steps took: seconds of all that comes before and with the first one, of a step, of a checkpoint."""
+
+    begin: float
+    step: float
+    save: float
+    checkpoint: int  # bytes
+
+
+def pace(trial: Trial, embedder: Embedder, material: Material, folder: Path, seconds: float) -> Pace:
+    """Measures `fit`: its own beginning, steps and checkpoint, a few of each.
+
+    Args:
+        folder: where a checkpoint can be written; on the disk that trials write to.
+        seconds: to spend on steps, about; one after the first is made anyway.
+    """
+    clock = time.perf_counter()
+    under_way = _begin(trial, embedder, material)
+    count = len(under_way.points) // _batch_size(trial, under_way.points)
+
+    def steps(most: int) -> float:
+        """Seconds a step of the first so many of an epoch."""
+        begun = time.perf_counter()
+        losses, _ = _one_epoch(
+            trial, under_way.objective, under_way.embedder, under_way.update, under_way.points, 1, most
+        )
+        float(losses.mean())  # waits for the device
+        return (time.perf_counter() - begun) / most
+
+    first = steps(1)
+    begin, taken = time.perf_counter() - clock, [steps(min(count, 4) if first < seconds / 4 else 1)]
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end and len(taken) < 10:
+        taken.append(steps(min(count, 4)))
+    step = statistics.median(taken)
+    clock = time.perf_counter()
+    _save_checkpoint(folder / CHECKPOINT, under_way, [], material.fingerprint, "")
+    save = time.perf_counter() - clock
+    return Pace(max(0.0, begin - step), step, save, (folder / CHECKPOINT).stat().st_size)
+
+
+@dataclass(frozen=True)
+class _UnderWay:
+    """A training before its first step."""
+
+    embedder: Embedder
+    objective: Objective
+    memory: nn.Module
+    tuned: Tuning
+    update: torch.optim.Optimizer
+    points: "_Points"
+
+
+def _begin(trial: Trial, embedder: Embedder, material: Material) -> _UnderWay:
+    place = embedder.device
+    assert trial.paradigm is not None
+    objective: Objective = paradigm.make(trial.paradigm)
+    memory = (objective.memory or nn.Module()).to(place)
+    torch.manual_seed(seed_of(trial.seed, "head"))
+    features = embedder.embed(material.store, np.arange(1)).shape[1]
+    head = nn.Linear(features, objective.outputs).to(place)
+    embedder = Embedder(embedder.backbone, head, trial.precision, keep_head=trial.head == "kept")
+    tuned: Tuning = tuning.make(trial.tuning)
+    torch.manual_seed(seed_of(trial.seed, "tuning"))
+    blocks = backbone.entry(trial.backbone).facts.get("layers", ())
+    tuned.prepare(embedder.backbone, blocks, as_images(material.store, np.arange(1), place))
+    update = optimizer.make(trial.optimizer, [p for p in embedder.parameters() if p.requires_grad], trial.lr)
+    points = _Points(material, place)
+    objective.begin(embedder)
+    return _UnderWay(embedder, objective, memory, tuned, update, points)
+
+
+def _save_checkpoint(file: Path, under_way: _UnderWay, history: list[Row], data: str, weights: str) -> None:
+    with written_whole(file) as temporary:
+        state = {
+            "network": under_way.embedder.state_dict(),
+            "memory": under_way.memory.state_dict(),
+            "optimizer": under_way.update.state_dict(),
+            "history": history,
+            "data": data,
+            "weights": weights,
+        }
+        torch.save(state, temporary)
 
 
 def _one_epoch(
@@ -128,15 +203,20 @@ def _one_epoch(
     update: torch.optim.Optimizer,
     points: "_Points",
     epoch: int,
+    most: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Losses and norms of the gradient of an epoch's steps; nothing in it waits for the device."""
+    """Losses and norms of the gradient of an epoch's steps; nothing in it waits for the device.
+
+    Args:
+        most: steps, if not all of the epoch's.
+    """
     torch.manual_seed(seed_of(trial.seed, epoch))
     order = torch.randperm(len(points))
     _train(embedder, trial.batch_norm == "frozen")
     network, size = workers.shared(embedder), _batch_size(trial, points)
     losses, norms = [], []
     # A last batch that is not full is left out (another one each epoch): batch norm needs company.
-    for start in range(0, len(points) - size + 1, size):
+    for start in range(0, len(points) - size + 1, size)[:most]:
         objective.before_step(embedder)
         loss = objective.loss(network, points.batch(order[start : start + size]))
         update.zero_grad(set_to_none=True)

@@ -102,6 +102,21 @@ def cells(sweep: Sweep) -> list[Cell]:
     return list(found.values())
 
 
+def patterns(given: Sequence[str]) -> dict[str, list[str]]:
+    """AXIS=PATTERN texts of the command line, by axis.
+
+    Raises:
+        BadInput: one is not of that form.
+    """
+    found: dict[str, list[str]] = {}
+    for one in given:
+        axis, equals, pattern = one.partition("=")
+        if not (axis and equals and pattern):
+            raise BadInput(f"--only {one}: it is of the form AXIS=PATTERN, as in backbone='clip*'")
+        found.setdefault(axis, []).append(pattern)
+    return found
+
+
 def only(sweep: Sweep, filters: Mapping[str, Sequence[str]]) -> Sweep:
     """The sweep with those of its cells that have, on each of these axes, a value like one of these patterns.
 
@@ -294,18 +309,29 @@ class Plan:
     Attributes:
         trials: cell key -> the trials known so far, with their state: grid cells without a search, and what their
             searches have asked for.
-        to_ask: how many trials the searches and repeats will add.
     """
 
     sweep: Sweep
     cells: list[Cell]
     trials: dict[str, list[tuple[Trial, State]]]
-    to_ask: int
 
     @property
     def known(self) -> list[Trial]:
         """The trials that are known by now: the grid's, and what its searches have asked for."""
         return [trial for trials in self.trials.values() for trial, _ in trials]
+
+    def left(self, cell: Cell) -> int:
+        """How many trials the cell has yet to ask for."""
+        known = self.trials[cell.key]
+        states = [state for _, state in known[: samples(self.sweep, cell)]]
+        if len(states) == samples(self.sweep, cell) and set(states) == {State.FAILED}:
+            return 0  # there is no best to repeat
+        return wanted(self.sweep, cell) - len(known)
+
+    @property
+    def to_ask(self) -> int:
+        """How many trials the searches and repeats will add."""
+        return sum(self.left(cell) for cell in self.cells)
 
     def counts(self) -> Counter[str]:
         """State -> number of trials, those still to be asked for among "to run"."""
@@ -317,17 +343,12 @@ class Plan:
 
 def plan(sweep: Sweep, root: Root) -> Plan:
     """What a sweep would run, and what of it is there; reads the disk only."""
-    trials, to_ask, every = {}, 0, cells(sweep)
+    trials, every = {}, cells(sweep)
     by_cell = asked_before(sweep, every, Ledger(root, sweep.name))
     for cell in every:
-        total = wanted(sweep, cell)
         known = by_cell[cell.key] or ([] if cell.search else [cell.trial])
         trials[cell.key] = [(trial, results.state(root, trial)) for trial in known]
-        states = [state for _, state in trials[cell.key][: samples(sweep, cell)]]
-        if len(states) == samples(sweep, cell) and set(states) == {State.FAILED}:
-            total = len(known)  # there is no best to repeat
-        to_ask += total - len(known)
-    return Plan(sweep, every, trials, to_ask)
+    return Plan(sweep, every, trials)
 
 
 def remember(sweep: Sweep, root: Root) -> None:

@@ -63,11 +63,11 @@ class Result(Frozen):
     """A finished trial.
 
     Attributes:
-        history: one row an epoch: epoch, loss, validation (2AFC, cosine, mean over the sets fitted on), lr, seconds,
-            images_per_second, and time (milliseconds since 1970).
+        history: one row an epoch: epoch, loss, validation (2AFC, cosine, mean over the sets fitted on), lr, seconds
+            (of its steps), validation_seconds, images_per_second, and time (milliseconds since 1970).
         provenance: versions, device, fingerprints of data and weights, whether judges were simulated, the leakage
             stamp `shared`, and of the `backbone` family, size and pre-training.
-        seconds: prepare, train, evaluate.
+        seconds: read (the data), make (the network), train, embed, score.
         peak_memory: bytes: of the device's memory on a GPU, of the process's on a CPU.
         finished: milliseconds since 1970.
     """

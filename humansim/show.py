@@ -35,6 +35,7 @@ from humansim.tracking import run_name
 SIMULATED = "simulated judges"
 MANY = 4  # sets that stand side by side with their intervals
 WIDE = 9  # models that do
+STATES = ("finished", "running", "resumable", "to run", "failed")
 MOST = 24  # fine-tuned models that are shown
 
 
@@ -144,8 +145,9 @@ class Terminal:
 def duration(seconds: float) -> str:
     """Seconds as a person reads them."""
     if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes = seconds / 60
+    return f"{minutes:.{int(minutes < 10)}f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _points(share: float | None) -> str:
@@ -239,15 +241,14 @@ def _with_half(score: dict[str, float | None], wide: bool) -> str:
 
 def states(rows: list[tuple[str, Counter[str], str]], title: str, first: str, last: str = "") -> RichTable:
     """Trials by state, one row a cell or a sweep, and whatever is said of it at the end."""
-    order = ("finished", "running", "resumable", "to run", "failed")
     shown = RichTable(title=escape(title), title_justify="left")
     shown.add_column(first)
-    for state in order:
+    for state in STATES:
         shown.add_column(state, justify="right")
     if last:
         shown.add_column(last)
     for name, counts, said in rows:
-        cells = [escape(name), *(str(counts[state] or "") for state in order)]
+        cells = [escape(name), *(str(counts[state] or "") for state in STATES)]
         shown.add_row(*cells, *([escape(said)] if last else []))
     return shown
 
@@ -279,6 +280,36 @@ def again_and_again(parts: Callable[[], list[Any]], seconds: float) -> None:
         while True:
             live.update(RichGroup(*parts()), refresh=True)
             time.sleep(seconds)
+
+
+def planned(rows: list[dict[str, Any]], title: str, on_gpu: bool) -> RichTable:
+    """What is to come: one row a cell or a kind of trial, its trials by state and, where known, what they will take.
+
+    Args:
+        rows: what names it first; then `states`, and `seconds` of a trial, `memory` in bytes, `share` of a GPU,
+            `in_all` in seconds of all that are to run; None where unknown.
+    """
+    shown = RichTable(title=escape(title), title_justify="left")
+    names = [key for key in rows[0] if key not in ("states", "seconds", "memory", "share", "in_all")]
+    for name in names:
+        shown.add_column(name)
+    states = [state for state in STATES if any(row["states"][state] for row in rows)]
+    known = any(row["seconds"] is not None for row in rows)
+    figures = ["a trial", "memory", *(["GPU"] if on_gpu else []), "in all"] if known else []
+    for column in (*states, *figures):
+        shown.add_column(column, justify="right", no_wrap=True)
+    for row in rows:
+        cells = [escape(str(row[name])) for name in names] + [str(row["states"][state] or "") for state in states]
+        if known and row["seconds"] is not None:
+            share = [f"1/{1 / row['share']:.0f}" if row["share"] < 1 else "1"] if on_gpu else []
+            cells += [duration(row["seconds"]), size(row["memory"]), *share, duration(row["in_all"])]
+        shown.add_row(*cells)
+    return shown
+
+
+def size(bytes_: float) -> str:
+    """Bytes, for people."""
+    return f"{bytes_ / 1e6:.0f} MB" if bytes_ < 999.5e6 else f"{bytes_ / 1e9:.1f} GB"
 
 
 def plain(rows: list[dict[str, Any]], title: str) -> RichTable:

@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import os
 import platform
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -19,14 +20,17 @@ from numpy.typing import NDArray
 from humansim import audit, embeddings, results, workers
 from humansim.backbones import Pretraining, backbone
 from humansim.backbones.module import Backbone, Scorer, initialised_by
-from humansim.embedder import Embedder, distances, scored
+from humansim.embedder import BATCH, OWN, Embedder, distances, scored
 from humansim.errors import BadInput
-from humansim.fitting import Row, fit
+from humansim.fitting import Pace, Row, fit, pace
 from humansim.material import Material, Progress, prepare, resize_of
+from humansim.probes import Probe, conditions, data_conditions, torch_version
 from humansim.results import Result, Score
 from humansim.root import Root, written_whole
 from humansim.scores import ceilings, summary
 from humansim.spec import Trial
+
+LONG = 30.0  # seconds of a measurement beside which what a process does but once is little
 
 
 def run(
@@ -61,9 +65,12 @@ def run(
         _reset_peak_memory(place)
         seconds, clock = {}, time.perf_counter()
         material = prepare(trial, root)
+        seconds["read"] = time.perf_counter() - clock
+
+        clock = time.perf_counter()
         network = _make_backbone(trial)
         pretrained = network.fingerprint()
-        seconds["prepare"] = time.perf_counter() - clock
+        seconds["make"] = time.perf_counter() - clock
 
         history: list[Row] = []
         clock = time.perf_counter()
@@ -78,12 +85,16 @@ def run(
 
         clock = time.perf_counter()
         kept = _kept(trial, root, material, pretrained, place) if trial.paradigm is None else None
-        scores, answers, passes = evaluate(judge, material, progress, kept)
-        seconds["evaluate"] = time.perf_counter() - clock
+        found, passes = judge_all(judge, material, progress, kept)
+        seconds["embed"] = time.perf_counter() - clock
+
+        clock = time.perf_counter()
+        scores, answers = score(material, found)
         with written_whole(folder / results.ANSWERS) as file:
             answers.to_parquet(file, index=False)
         if trial.paradigm is not None and isinstance(judge, Embedder):
             _save_weights(judge, folder / results.WEIGHTS)
+        seconds["score"] = time.perf_counter() - clock
         result = Result(
             trial=trial,
             scores=scores,
@@ -127,6 +138,98 @@ def assist(trial: Trial, root: Root, *, device: str | None = None, report: Calla
         fit(trial, embedder, material, results.folder(root, trial), pretrained, report)
 
 
+def probe(trial: Trial, root: Root, *, device: str | None = None, seconds: float = 1.0) -> Probe:
+    """Measures what a trial's time and memory are made of, in the pieces that `run` is made of, a few of each.
+
+    In the order in which they come in a trial: repeated one by one they would be quicker than they are there. Some
+    things a process does once (imports, kernels), so all is done twice, unless the first time took long.
+    A trial of several workers is measured as one of them, with its share of a batch; what they tell each other is not.
+
+    Args:
+        seconds: to spend on the steps and on the evaluation, each, about; one of each is made anyway.
+
+    Raises:
+        BadInput: as `run`.
+    """
+    share = trial.having({"workers": 1, "batch_size": max(2, trial.batch_size // trial.workers)})
+    place = _place(device)
+    with _reproducible(trial.threads), tempfile.TemporaryDirectory(prefix=".probe-", dir=root.path) as scratch:
+        prepare(share, root)  # what nobody has read so far is parsed and decoded
+        clock = time.perf_counter()
+        found = _measured(share, root, place, Path(scratch), 0.0)
+        if time.perf_counter() - clock < LONG:
+            found = _measured(share, root, place, Path(scratch), seconds)
+    return Probe(
+        conditions=conditions(trial),
+        data=data_conditions(trial),
+        device=_processor(place),
+        device_memory=torch.cuda.get_device_properties(place).total_memory if place.type == "cuda" else 0,
+        torch=torch_version(),
+        **found,
+    )
+
+
+def _measured(trial: Trial, root: Root, place: torch.device, folder: Path, seconds: float) -> dict[str, Any]:
+    """The figures of a probe, measured once; files go to the folder."""
+    taken: dict[str, float] = {}
+
+    def timed(name: str, work: Callable[[], Any]) -> Any:
+        clock = time.perf_counter()
+        made = work()
+        taken[name] = taken.get(name, 0.0) + time.perf_counter() - clock
+        return made
+
+    def make() -> Backbone | Scorer:
+        network = _make_backbone(trial)
+        network.fingerprint()
+        return network.to(place)
+
+    _reset_peak_memory(place)
+    material = timed("read", lambda: prepare(trial, root))
+    network = timed("setup", make)
+    shown = material.judgements.triplets[_evaluated(material)]
+    rows, steps = np.unique(shown.images), Pace(0.0, 0.0, 0.0, 0)
+    if isinstance(network, Scorer):
+        image = _seconds_each(lambda some: scored(network, material.store, shown[some]), len(shown), seconds) / 2
+        found: Distances = {OWN: (np.zeros(len(shown), np.float32), np.ones(len(shown), np.float32))}
+    else:
+        judge = Embedder(network, precision=trial.precision).to(place)
+        if trial.paradigm is not None:
+            steps = pace(trial, judge, material, folder, seconds)
+        image = _seconds_each(lambda some: judge.embed(material.store, rows[some]).cpu(), len(rows), seconds)
+        made = torch.rand(len(rows), judge.embed(material.store, rows[:1]).shape[1], device=place)
+        found = timed("score", lambda: distances(made, rows, shown))
+    timed("score", lambda: score(material, found)[1].to_parquet(folder / results.ANSWERS, index=False))
+    if trial.paradigm is not None:
+        timed("score", lambda: _save_weights(judge, folder / results.WEIGHTS))
+    weights = folder / results.WEIGHTS
+    return {
+        "read": taken["read"],
+        "setup": taken["setup"] + steps.begin,
+        "step": steps.step,
+        "save": steps.save,
+        "image": image,
+        "score": taken["score"],
+        "peak_memory": _peak_memory(place),
+        "checkpoint": steps.checkpoint,
+        "weights": weights.stat().st_size if weights.exists() else 0,
+        "answers": (folder / results.ANSWERS).stat().st_size,
+    }
+
+
+def _seconds_each(work: Callable[[NDArray[np.int64]], object], count: int, seconds: float) -> float:
+    """Seconds of one of so many things, of work on some of them: a batch first, and if that was quick, more."""
+    first = np.arange(min(count, BATCH))
+    clock = time.perf_counter()
+    work(first)
+    taken = time.perf_counter() - clock
+    more = np.arange(len(first), min(count, len(first) + int(len(first) * seconds / taken)))
+    if not len(more):
+        return taken / len(first)
+    work(more)
+    return (time.perf_counter() - clock) / (len(first) + len(more))
+
+
 def embed(
     trial: Trial, root: Root, *, device: str | None = None, progress: Progress | None = None
 ) -> tuple[list[str], NDArray[np.float32]]:
@@ -161,16 +264,38 @@ def evaluate(
     Returns:
         Scores; the answers that they are made of; how many images were embedded for them.
     """
+    found, passes = judge_all(judge, material, progress, kept)
+    return *score(material, found), passes
+
+
+Distances = dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]
+
+
+def judge_all(
+    judge: Embedder | Scorer,
+    material: Material,
+    progress: Progress | None = None,
+    kept: embeddings.Cache | None = None,
+) -> tuple[Distances, int]:
+    """Distances to left and right of every triplet that is evaluated, and how many images were embedded for them."""
+    shown = material.judgements.triplets[_evaluated(material)]
+    if isinstance(judge, Scorer):
+        return scored(judge, material.store, shown, progress), 0
+    images = np.unique(shown.images)
+    embedded, passes = embeddings.embed(judge, material.store, images, kept, progress)
+    return distances(embedded, images, shown), passes
+
+
+def _evaluated(material: Material) -> NDArray[np.int64]:
+    return np.concatenate([material.split.parts[part] for part in ("validation", "test")])
+
+
+def score(material: Material, found: Distances) -> tuple[tuple[Score, ...], pd.DataFrame]:
+    """Scores of all sets, parts and measures, and the answers, from the distances of every triplet."""
     judgements = material.judgements
     parts = {part: rows for part in ("validation", "test") if len(rows := material.split.parts[part])}
-    chosen = np.concatenate(list(parts.values()))
+    chosen = _evaluated(material)
     shown = judgements.triplets[chosen]
-    if isinstance(judge, Scorer):
-        found, passes = scored(judge, material.store, shown, progress), 0
-    else:
-        images = np.unique(shown.images)
-        embedded, passes = embeddings.embed(judge, material.store, images, kept, progress)
-        found = distances(embedded, images, shown)
     names = np.array(judgements.images, dtype=object)
     answers = pd.DataFrame(
         {
@@ -199,7 +324,7 @@ def evaluate(
                 shares = {key: None if value != value else value for key, value in {**measured, **vars(human)}.items()}
                 row = {"set": judgements.sets[index], "part": part, "measure": measure, **shares}
                 scores.append(Score.model_validate(row))
-    return tuple(scores), answers, passes
+    return tuple(scores), answers
 
 
 def _known_of(trial: Trial) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import os
 import shutil
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 # Read by Ray when it is imported. Workers use the environment that is there instead of building one with uv; Tune's own
@@ -36,6 +36,7 @@ from humansim import results
 from humansim.errors import BadInput
 from humansim.launch import Follow, Runner, attempt, failed, raised
 from humansim.launch.packing import TIMES, Place, Share, more, share_of
+from humansim.probes import Probe
 from humansim.results import Failure, Result
 from humansim.root import Root
 from humansim.search import Search
@@ -138,6 +139,33 @@ def _gpu_memory() -> int:
     import torch
 
     return torch.cuda.get_device_properties(0).total_memory if torch.cuda.is_available() else 0
+
+
+def measure(trials: Iterable[Trial], root: Root, ended: Callable[[Trial, Probe | Exception], None]) -> None:
+    """Probes of trials, on the devices of the connected cluster, each in a task of its own.
+
+    Args:
+        ended: called with each trial and its probe, or why there is none.
+    """
+    gpus = 1 if ray.cluster_resources().get("GPU", 0) >= 1 else 0  # type: ignore[no-untyped-call]
+    task: Any = ray.remote(max_retries=0)(_probe)
+    waiting = {
+        task.options(num_cpus=trial.threads, num_gpus=gpus).remote(trial.model_dump_json(), root): trial
+        for trial in trials
+    }
+    while waiting:
+        (ready, *_), _ = ray.wait(list(waiting))
+        trial = waiting.pop(ready)
+        try:
+            ended(trial, ray.get(ready))
+        except Exception as error:
+            ended(trial, getattr(error, "cause", None) or error)
+
+
+def _probe(trial: str, root: Root) -> Probe:
+    from humansim import train
+
+    return train.probe(Trial.model_validate_json(trial), root)
 
 
 def run_here(

@@ -57,8 +57,12 @@ def simulated(
 def _read(root: Root, size: int | Literal["all"], seed: int) -> list[Judgements]:
     if size != "all" and size < 1:
         raise BadInput(f"source.size: {size} triplets of each set cannot be evaluated; give 1 or more, or 'all'")
-    return [
-        bapps(root, size=size, seed=seed),
-        hsj(root, size=size, seed=seed),
-        birds16(root, size=size, seed=seed),
-    ]
+    found, missing = [], []
+    for release in (bapps, hsj, birds16):
+        try:
+            found.append(release(root, size=size, seed=seed))
+        except BadInput as error:  # all that is missing, at once
+            missing.append(str(error))
+    if missing:
+        raise BadInput("; ".join(missing))
+    return found
