@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -244,8 +243,6 @@ def _sweep(given: argparse.Namespace, retry: "Collection[Kind]" = ()) -> int:
     if report.interrupted:
         return 130
     return 1 if report.failures or report.untracked is not None else 0
-
-    return 0
 
 
 def _list(given: argparse.Namespace) -> int:

@@ -9,7 +9,7 @@ import contextlib
 import itertools
 import platform
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -27,9 +27,15 @@ from humansim.root import Root, written_whole
 from humansim.spec import AsVariant, Frozen, Trial, Variant, digest
 from humansim.tunings import tuning
 
-SHARES = (1 / 8, 1 / 4, 1 / 2, 1.0)  # of a GPU
-CONTEXT = 600 * 2**20  # bytes of a GPU's memory that a process takes before its first tensor
-FULL = 0.95  # of a GPU's memory may be planned for: allocators leave gaps
+SHARES = (0.125, 0.25, 0.5, 1.0)  # of a GPU: they add up to a whole one in any mixture
+CONTEXT = 600 << 20  # bytes of a GPU's memory that a process takes before its first tensor
+MARGIN = 1.2  # times the peak that was measured: allocators leave gaps, batches differ
+
+
+def share_of_gpu(peak_memory: int, gpu_memory: int) -> float:
+    """The smallest share of a GPU whose memory will do; the whole one if none does."""
+    needed = (peak_memory * MARGIN + CONTEXT) / gpu_memory
+    return next((share for share in SHARES if share >= needed), 1.0)
 
 
 class Conditions(Frozen):
@@ -167,10 +173,7 @@ class Probe(Frozen):
     @property
     def share(self) -> float:
         """The smallest share of the GPU whose memory will do; 1 on a CPU."""
-        if not self.device_memory:
-            return 1.0
-        needed = (self.peak_memory + CONTEXT) / (FULL * self.device_memory)
-        return next((share for share in SHARES if needed <= share), 1.0)
+        return share_of_gpu(self.peak_memory, self.device_memory) if self.device_memory else 1.0
 
 
 OF_NETWORK = ("setup", "step", "save", "image", "peak_memory", "device_memory", "checkpoint", "weights")
@@ -205,6 +208,20 @@ def kept(root: Root) -> list[Probe]:
         with contextlib.suppress(ValidationError, FileNotFoundError):
             found.append(Probe.model_validate_json(file.read_bytes()))
     return [probe for probe in found if probe.torch == torch_version()]
+
+
+def peak_memory(root: Root, finished: Iterable[Result]) -> Callable[[Trial], int | None]:
+    """What trials are known to need: bytes of the largest peak under a trial's conditions; None where none is known.
+
+    A peak of a GPU and one of a process on a CPU are not the same: the larger one is on the safe side.
+    """
+    peaks: dict[str, int] = {}
+    for found, peak in [
+        *((probe.conditions, probe.peak_memory) for probe in kept(root)),
+        *((conditions(result.trial), result.peak_memory) for result in finished),
+    ]:
+        peaks[found.key] = max(peak, peaks.get(found.key, 0))
+    return lambda trial: peaks.get(conditions(trial).key)
 
 
 def torch_version() -> str:

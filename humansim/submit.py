@@ -3,12 +3,12 @@
 import contextlib
 import signal
 import threading
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from humansim import plan, results
+from humansim import plan, probes, results
 from humansim.backbones.weights import fetch
 from humansim.errors import BadInput
 from humansim.material import prepare, resize_of
@@ -144,12 +144,13 @@ def submit(
             watcher.epoch(trial, row)
 
         search = Search(sweep, Ledger(root, sweep.name), known, lambda outcome: ended(outcome, known=True))
+        peak = probes.peak_memory(root, [outcome for outcome in before if isinstance(outcome, Result)])
         interrupted, untracked = False, None
         try:
             with _stoppable():
                 watcher.started(search.size)
                 if search.anything_to_run():
-                    _launch(search, root, Follow(epoch, ended), sweep.name, watcher, address, serial, patience)
+                    _launch(search, root, Follow(epoch, ended), sweep.name, watcher, address, serial, patience, peak)
         except KeyboardInterrupt:
             interrupted = True
         finally:
@@ -221,6 +222,7 @@ def _launch(
     address: str | None,
     serial: bool,
     patience: float | None,
+    peak: Callable[[Trial], int | None],
 ) -> None:
     if serial:
         from humansim import train
@@ -233,7 +235,7 @@ def _launch(
 
     with on_ray.connected(address):
         watcher.step("running trials")
-        on_ray.launch(search, root, on_ray.run_here, follow, name, patience=patience or on_ray.PATIENCE)
+        on_ray.launch(search, root, on_ray.run_here, follow, name, peak, patience or on_ray.PATIENCE)
 
 
 def _whole(watcher: Watcher, name: str, done: int, total: int | None) -> None:

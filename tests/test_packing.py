@@ -5,7 +5,8 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from humansim.launch.packing import CONTEXT, MARGIN, SHARES, TIMES, Place, Share, more, share_of
+from humansim.launch.packing import TIMES, Place, Share, more, share_of
+from humansim.probes import CONTEXT, MARGIN, SHARES
 from humansim.spec import Trial
 
 GIB = 1 << 30

@@ -2,11 +2,9 @@
 
 from dataclasses import dataclass, replace
 
+from humansim.probes import MARGIN, SHARES, share_of_gpu
 from humansim.spec import Trial
 
-SHARES = (0.125, 0.25, 0.5, 1.0)  # of a GPU: they add up to a whole one in any mixture
-MARGIN = 1.2  # times the peak that was measured: allocators fragment, batches differ
-CONTEXT = 600 << 20  # bytes of a GPU that a process takes before its first tensor
 TIMES = 2  # that a trial which ran out of memory is asked again, each time with more
 
 
@@ -49,8 +47,7 @@ def share_of(trial: Trial, place: Place, peak: int | None = None) -> Share:
         return Share(trial.threads, memory=0 if peak is None else min(round(peak * MARGIN), place.memory))
     if peak is None or not place.gpu_memory:
         return Share(trial.threads, gpu=1.0)
-    needed = (peak * MARGIN + CONTEXT) / place.gpu_memory
-    return Share(trial.threads, gpu=next((part for part in SHARES if part >= needed), 1.0))
+    return Share(trial.threads, gpu=share_of_gpu(peak, place.gpu_memory))
 
 
 def more(share: Share, place: Place) -> Share | None:
