@@ -125,7 +125,7 @@ def test_every_field_of_a_training_changes_its_id(field: str) -> None:
         "source": "table", "backbone": "pixels", "resolution": 64, "threads": 2,
         "resize": "native", "layer": "blocks.1", "pool": "mean", "precision": "bf16",
         "fit_on": "cnn", "fit_size": 10, "tuning": "head", "head": "kept", "optimizer": "sgd",
-        "lr": 0.5, "epochs": 3, "batch_size": 8, "batch_norm": "frozen", "seed": 1,
+        "lr": 0.5, "epochs": 3, "batch_size": 8, "batch_norm": "frozen", "workers": 4, "seed": 1,
     }  # fmt: skip
     assert trial.having({field: other[field]}).id != trial.id
 
