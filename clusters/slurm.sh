@@ -42,7 +42,8 @@ while len(ray.nodes()) < int(os.environ["SLURM_JOB_NUM_NODES"]):
     time.sleep(2)
 ' > /dev/null 2>&1
 
+set -m # else what runs in the background would not hear Ctrl-C; and on SIGTERM Ray ends a driver at once
 humansim "$@" &
 driver=$!
-trap 'kill -TERM $driver; wait $driver || true; scontrol requeue "$SLURM_JOB_ID"' USR1
+trap 'kill -INT $driver; wait $driver || true; scontrol requeue "$SLURM_JOB_ID"' USR1
 wait $driver

@@ -190,8 +190,17 @@ def test_a_sweep_is_submitted_as_a_job(tmp_path: Path) -> None:
     file.write_text(SWEEP)
     with cluster(tmp_path / "root") as (env, dashboard):
         submit = ray("job", "submit", "--address", f"http://127.0.0.1:{dashboard}", "--")
-        done = subprocess.run(
-            [*submit, "humansim", "sweep", str(file)], env=env, capture_output=True, text=True, timeout=300, check=False
-        )
+        for _ in range(10):
+            done = subprocess.run(
+                [*submit, "humansim", "sweep", str(file)],
+                env=env,
+                capture_output=True,
+                text=True,
+                timeout=300,
+                check=False,
+            )
+            if "No available agent" not in done.stderr:  # Ray says so in its first seconds
+                break
+            time.sleep(2)
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(finished(file, Root.at(tmp_path / "root"))) == 4
