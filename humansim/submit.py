@@ -233,7 +233,7 @@ def _launch(
     watcher.step("starting Ray")
     from humansim.launch import on_ray
 
-    with on_ray.connected(address):
+    with on_ray.connected(address), _stoppable():  # once more: Ray has taken the signal for itself
         watcher.step("running trials")
         on_ray.launch(search, root, on_ray.run_here, follow, name, peak, patience or on_ray.PATIENCE)
 
