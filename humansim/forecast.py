@@ -23,8 +23,8 @@ from humansim.sources import source
 from humansim.spec import Cell, Trial, Uniform, Variant
 from humansim.splits import Split, split
 
-START = 15.0  # seconds until the first trial runs: imports, Ray, MLflow
-BETWEEN = 0.07  # seconds between two trials: MLflow, the search
+START = 20.0  # seconds until the first trial runs: imports, Ray, MLflow's database
+BETWEEN = 0.15  # seconds from one trial to the next: files, MLflow, the search; measured here, on two cores
 UNSURE = (0.8, 1.25)  # of a prediction, while too few trials have finished to tell
 ENOUGH = 8  # finished trials that tell
 
