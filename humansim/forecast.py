@@ -1,5 +1,6 @@
 """What a sweep will take, from what was measured: minutes, memory, disk, cost; and predicted beside actual."""
 
+import contextlib
 import heapq
 import os
 import statistics
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+from pydantic import ValidationError
 
 from humansim import probes, results, sources
 from humansim.errors import BadInput
@@ -23,10 +25,11 @@ from humansim.sources import source
 from humansim.spec import Cell, Trial, Uniform, Variant
 from humansim.splits import Split, split
 
-START = 15.0  # seconds until the first trial runs: imports, Ray, MLflow
-BETWEEN = 0.07  # seconds between two trials: MLflow, the search
+START = 20.0  # seconds until the first trial runs: imports, Ray, MLflow's database
+BETWEEN = 0.15  # seconds from one trial to the next: files, MLflow, the search; measured here, on two cores
 UNSURE = (0.8, 1.25)  # of a prediction, while too few trials have finished to tell
 ENOUGH = 8  # finished trials that tell
+NEWEST = 500  # finished trials of other sweeps that are looked at
 
 
 @dataclass(frozen=True)
@@ -60,12 +63,15 @@ class Expected:
 
 @dataclass(frozen=True)
 class Finished:
-    """A trial that has finished: actual and predicted seconds; None where nothing independent of it was measured."""
+    """A trial that has finished, and the seconds predicted of it; None where nothing independent of it was measured."""
 
-    cell: Cell
     result: Result
-    actual: float
     predicted: float | None
+
+    @property
+    def actual(self) -> float:
+        """Seconds that it took; of a trial that was interrupted, those of the process that ended it."""
+        return sum(self.result.seconds.values())
 
 
 @dataclass(frozen=True)
@@ -138,9 +144,11 @@ def forecast(plan: Plan, root: Root, *, device: str | None = None, slots: int | 
         for cell, trial, state in by_id.values()
         if state is State.FINISHED and isinstance(outcome := results.load(root, trial), Result)
     ]
-    told = [(result, probe) for _, result in ended if (probe := probes.of_result(result, root)) is not None]
-    probed, told_probes = probes.kept(root), [probe for _, probe in told]
     waiting = to_run(plan)
+    others = _others(root, set(by_id), [trial for _, trial in waiting])
+    known_results = [result for _, result in ended] + others
+    told_probes = [probe for result in known_results if (probe := probes.of_result(result, root)) is not None]
+    probed = probes.kept(root)
     device = device or _device(probed + told_probes, [trial for _, trial in waiting] or plan.known)
     own = _Measurements([probe for probe in probed if probe.device == device])
     learnt = _Measurements([probe for probe in told_probes if probe.device == device])
@@ -154,18 +162,20 @@ def forecast(plan: Plan, root: Root, *, device: str | None = None, slots: int | 
             missing[str(trial.source)] = str(error)
             return None
 
-    finished = []
-    for cell, result in ended:
-        predicted, trial = None, result.trial
-        if result.provenance["device"] == device and (probe := own.of(trial)) and (known := counted(trial)):
-            embedded = known.evaluated if probes.pairwise(trial) else result.provenance["embedded"]
-            predicted = probes.duration(trial, probe, known.points, known.validation, embedded)
-        finished.append(Finished(cell, result, sum(result.seconds.values()), predicted))
-    corrections = _Corrections(finished)
+    def predicted(result: Result) -> float | None:
+        trial, probe = result.trial, own.of(result.trial)
+        if result.provenance["device"] != device or probe is None or (known := counted(trial)) is None:
+            return None
+        embedded = known.evaluated if probes.pairwise(trial) else result.provenance["embedded"]
+        return probes.duration(trial, probe, known.points, known.validation, embedded)
+
+    finished = [Finished(result, predicted(result)) for _, result in ended]
+    elsewhere = [Finished(result, predicted(result)) for result in others]
+    corrections = _Corrections(finished + elsewhere)
 
     to_come, unmeasured = [], []
     covered = {*own.of_network, *own.of_data, *learnt.of_network, *learnt.of_data}
-    embedded_before = {_embedding(result.trial) for _, result in ended if probes.keeps_embeddings(result.trial)}
+    embedded_before = {_embedding(result.trial) for result in known_results if probes.keeps_embeddings(result.trial)}
     for cell, trial in waiting:
         of_probe = own.of(trial)
         probe = of_probe or learnt.of(trial)
@@ -191,6 +201,21 @@ def forecast(plan: Plan, root: Root, *, device: str | None = None, slots: int | 
         jobs = [((one.seconds or 0.0) + BETWEEN, one.places) for one in to_come]
         elapsed = START + makespan(jobs, slots) if jobs else 0.0
     return Forecast(device, to_come, finished, unmeasured, missing, slots, elapsed, corrections.spread())
+
+
+def _others(root: Root, own: set[str], trials: Iterable[Trial]) -> list[Result]:
+    """Finished trials of other sweeps that share conditions and data with these: the newest, each file being read."""
+    alike = {(conditions(trial).key, trial.source) for trial in trials}
+    if not alike:
+        return []
+    files = [file for file in root.results.glob(f"*/{results.RESULT}") if file.parent.name not in own]
+    found = []
+    for file in sorted(files, key=lambda file: file.stat().st_mtime, reverse=True)[:NEWEST]:
+        with contextlib.suppress(ValidationError, BadInput):  # of another humansim
+            result = Result.model_validate_json(file.read_bytes())
+            if (conditions(result.trial).key, result.trial.source) in alike:
+                found.append(result)
+    return found
 
 
 def to_run(plan: Plan) -> list[tuple[Cell, Trial]]:

@@ -275,6 +275,16 @@ def test_finished_trials_stand_beside_what_was_predicted_and_correct_the_rest(ro
     assert after.spread[1] == pytest.approx(1.1, abs=0.03)
 
 
+def test_trials_of_another_sweep_correct_too(root: Root) -> None:
+    one, other = (Sweep(name=name, base=TINY, grid={"lr": [lr]}) for name, lr in (("one", 0.1), ("other", 0.2)))
+    measured_sweep(root, one)
+    before = forecast.forecast(plan.plan(one, root), root).to_run[0].seconds or 0.0
+    finished(plan.cells(other)[0].trial, root, 3 * (before - 0.01 * counter(root)(TINY).evaluated))
+    after = forecast.forecast(plan.plan(one, root), root)
+    assert after.to_run[0].seconds == pytest.approx(3 * before)
+    assert after.compared()[0] == 0
+
+
 def test_another_devices_trials_are_not_compared(root: Root) -> None:
     sweep = Sweep(name="s", base=TINY, grid={"lr": [0.1, 0.2]})
     measured_sweep(root, sweep)
