@@ -13,4 +13,4 @@ test:
 	uv run pytest -n auto
 
 slow:
-	uv run pytest -m slow -n auto --dist loadfile --durations 15
+	uv run pytest -m slow --durations 15

@@ -48,7 +48,7 @@ def environment(**more: str) -> dict[str, str]:
 def humansim(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
     """The command line, run to its end."""
     return subprocess.run(
-        command(*arguments), env=environment(**more), capture_output=True, text=True, timeout=540, check=False
+        command(*arguments), env=environment(**more), capture_output=True, text=True, timeout=1500, check=False
     )
 
 

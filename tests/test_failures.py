@@ -29,7 +29,9 @@ def cluster() -> Iterator[None]:
     """Ray with a GPU that is only counted."""
     for module in (sys.modules[__name__], test_launch):  # workers cannot import what lies in tests/
         on_ray.ray.cloudpickle.register_pickle_by_value(module)
-    on_ray.ray.init(num_cpus=2, num_gpus=GPUS, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    on_ray.ray.init(
+        "local", num_cpus=2, num_gpus=GPUS, include_dashboard=False, log_to_driver=False, logging_level="ERROR"
+    )
     yield
     on_ray.ray.shutdown()
 

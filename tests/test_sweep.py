@@ -138,9 +138,21 @@ def test_killed_again_and_again_it_ends_as_if_nothing_had_happened(file: Path, c
     assert not list(root.results.glob(f"*/{results.CHECKPOINT}"))
 
 
-def test_a_killed_worker_costs_nothing_and_ctrl_c_stops_cleanly_and_says_how_to_go_on(
-    file: Path, calm: Root, tmp_path: Path
-) -> None:
+def test_a_worker_that_is_killed_costs_nothing(file: Path, calm: Root, tmp_path: Path) -> None:
+    root = Root.at(tmp_path)
+    driver = start("sweep", str(file), "--root", str(tmp_path))
+    try:
+        wait_for(lambda: bool(list(root.results.glob(f"*/{results.CHECKPOINT}"))), driver)
+        worker = next(iter(workers(driver)))
+        worker.kill()
+        assert driver.wait(400) == 0
+    finally:
+        kill_all(driver)
+    assert_same(file, root, calm)
+    assert_tracked_once(file, root)
+
+
+def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(file: Path, calm: Root, tmp_path: Path) -> None:
     root = Root.at(tmp_path)
     arguments = ("sweep", str(file), "--root", str(tmp_path))
     driver = subprocess.Popen(
@@ -148,9 +160,6 @@ def test_a_killed_worker_costs_nothing_and_ctrl_c_stops_cleanly_and_says_how_to_
     )
     try:
         wait_for(lambda: bool(list(root.results.glob(f"*/{results.CHECKPOINT}"))), driver)
-        next(iter(workers(driver))).kill()
-        ended = len(list(root.results.glob(f"*/{results.RESULT}")))
-        wait_for(lambda: len(list(root.results.glob(f"*/{results.RESULT}"))) > ended, driver)
         os.killpg(driver.pid, signal.SIGINT)  # as a terminal sends it: to the whole group
         _, stderr = driver.communicate(timeout=90)
     finally:
