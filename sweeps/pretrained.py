@@ -9,21 +9,8 @@ the best attainable. 1000 triplets cannot tell two good models apart: `pretraine
 Needs the three releases (`humansim data prepare study`) and the weights (`humansim weights fetch pretrained`).
 """
 
+from humansim.published import BACKBONES
 from humansim.spec import Sweep, Trial, Variant
-
-BACKBONES = [
-    "resnet50",
-    "efficientnet_v2_m",
-    "vit_b_16",
-    "alexnet",
-    "clip_vit_b_16",
-    "clip_resnet50",
-    "clip_resnet50x4",
-    "clip_resnet50x16",
-    "clip_resnet50x64",
-    "dino_vit_b_16",
-    "dino_resnet50",
-]
 
 SWEEP = Sweep(
     name="pretrained",
@@ -32,6 +19,6 @@ SWEEP = Sweep(
     grid=[
         {"backbone": ["pixels"]},
         {"backbone": [Variant(name, weights="random") for name in BACKBONES]},
-        {"backbone": BACKBONES},
+        {"backbone": [*BACKBONES]},
     ],
 )

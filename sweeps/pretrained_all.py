@@ -4,6 +4,7 @@ Embeddings are kept: images that `pretrained` has embedded under the same root a
 over about 160,000 images (BAPPS 109,000, HSJ 50,000, Birds-16 208) and about 13 GB for the embeddings.
 """
 
+from humansim.published import BACKBONES
 from humansim.spec import Sweep, Trial, Variant
 
 SWEEP = Sweep(
@@ -12,20 +13,6 @@ SWEEP = Sweep(
     base=Trial(source=Variant("study", size="all"), protocol="all"),
     grid=[
         {"backbone": ["pixels"]},
-        {
-            "backbone": [
-                "resnet50",
-                "efficientnet_v2_m",
-                "vit_b_16",
-                "alexnet",
-                "clip_vit_b_16",
-                "clip_resnet50",
-                "clip_resnet50x4",
-                "clip_resnet50x16",
-                "clip_resnet50x64",
-                "dino_vit_b_16",
-                "dino_resnet50",
-            ]
-        },
+        {"backbone": [*BACKBONES]},
     ],
 )
