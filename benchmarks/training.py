@@ -54,6 +54,7 @@ from humansim.embedder import Embedder
 from humansim.fit_sets import FitSet
 from humansim.images import open_store
 from humansim.judgements import Ints, Judgements, Triplets
+from humansim.machine import keeping_memory, reproducible
 from humansim.material import Material
 from humansim.optimizers import optimizer
 from humansim.paradigms import Objective, paradigm
@@ -62,7 +63,6 @@ from humansim.paradigms.simclr import nt_xent
 from humansim.root import Root
 from humansim.spec import Trial, Variant
 from humansim.splits import Split
-from humansim.train import _keeping_memory, _reproducible
 
 PASSES = {"triplet": 3, "contrastive": 3, "rotation": 4, "jigsaw": 1, "simclr": 2, "moco": 1}  # with a gradient
 KEYS = {"moco": 1}  # and without
@@ -185,7 +185,7 @@ def ours(job: Job, network: Embedder, update: torch.optim.Optimizer) -> Epoch:
     objective.begin(network)
 
     def epoch(number: int) -> None:
-        with _reproducible(job.trial.threads):
+        with reproducible(job.trial.threads):
             losses, _ = fitting._one_epoch(job.trial, objective, network, update, points, number)
             objective.after_epoch()
         assert bool(losses.isfinite().all())
@@ -203,7 +203,7 @@ def whole(job: Job, folder: Path) -> Callable[[int], float]:
 
     def epoch(number: int) -> float:
         ends: list[tuple[float, float]] = []
-        with _reproducible(job.trial.threads):
+        with reproducible(job.trial.threads):
             started = Embedder(network.backbone, precision=job.trial.precision).to(job.place)
             trial = job.trial.having({"epochs": number})
             note = lambda row: ends.append((time.perf_counter(), row["seconds"]))  # noqa: E731
@@ -586,7 +586,7 @@ def main() -> None:
             print(f"{peer} is not installed: left out")
     figures: dict[str, Any] = {name: value for name, value in vars(given).items() if name != "json"}
     figures |= {"device": torch.cuda.get_device_name(place) if gpu else "cpu", "peak": peak, "found": []}
-    with tempfile.TemporaryDirectory(prefix="humansim-benchmark-") as folder, _keeping_memory():
+    with tempfile.TemporaryDirectory(prefix="humansim-benchmark-") as folder, keeping_memory():
         kinds = materials(Path(folder), given.size, given.resolution)
         for network in given.backbones:
             for name in given.paradigms:

@@ -103,11 +103,11 @@ def _measure(trials: "list[Trial]", root: "Root", address: str | None) -> dict[s
             with on_ray.connected(address):
                 on_ray.measure(trials, root, ended)
         else:
-            from humansim import train
+            from humansim import measuring
 
             for trial in trials:
                 try:
-                    probe: Probe | Exception = train.probe(trial, root)
+                    probe: Probe | Exception = measuring.probe(trial, root)
                 except Exception as error:
                     probe = error
                 ended(trial, probe)

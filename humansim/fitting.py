@@ -17,6 +17,7 @@ from humansim import workers
 from humansim.backbones import backbone
 from humansim.embedder import Embedder, as_images, distances, in_unit_range
 from humansim.errors import BadInput
+from humansim.machine import peak_memory, reset_peak_memory
 from humansim.material import Material
 from humansim.optimizers import optimizer
 from humansim.paradigms import Batch, Objective, paradigm
@@ -79,7 +80,8 @@ def fit(
             report(row)
     for epoch in range(len(history) + 1, trial.epochs + 1):
         clock = time.perf_counter()
-        _forget_peak(place)
+        if place.type == "cuda":
+            reset_peak_memory(place)
         losses, norms = _one_epoch(trial, objective, embedder, update, points, epoch)
         objective.after_epoch()
         _check_converging(losses, history, trial, epoch)
@@ -95,7 +97,7 @@ def fit(
             "seconds": took,
             "validation_seconds": time.perf_counter() - clock - took,
             "images_per_second": material.fit.images.shape[1] * count / took,
-            "peak_memory": float(torch.cuda.max_memory_allocated(place)) if place.type == "cuda" else 0.0,
+            "peak_memory": float(peak_memory(place)) if place.type == "cuda" else 0.0,
             "time": float(now()),
         }
         row = workers.told(row)
@@ -325,11 +327,6 @@ def _load_checkpoint(file: Path, data: str, weights: str) -> dict[str, Any] | No
         return None
     saved: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
     return saved if (saved["data"], saved["weights"]) == (data, weights) else None
-
-
-def _forget_peak(place: torch.device) -> None:
-    if place.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(place)
 
 
 def seed_of(seed: int, use: str | int) -> int:

@@ -1,6 +1,6 @@
 """What a trial's speed and memory hang on, and what was measured of it: `probes/` under the root. Needs no torch.
 
-A probe is a few steps of the real loop (`train.probe`), or what a finished trial tells (`of_result`). The time of a
+A probe is a few steps of the real loop (`measuring.probe`), or what a finished trial tells (`of_result`). The time of a
 trial is made of what its network does (`Conditions`) and of what its data costs whatever the network
 (`DataConditions`): a sweep of 616 trials has some 60 of the first and 4 of the second.
 """

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from humansim import forecast, plan, probes, results, sources, train
+from humansim import forecast, measuring, plan, probes, results, sources, train
 from humansim.cli import main
 from humansim.fit_sets import choose_fit, count_fit
 from humansim.forecast import counter, makespan, to_run
@@ -307,20 +307,20 @@ def test_data_that_is_not_there_is_named(root: Root) -> None:
 
 
 def test_a_trial_is_measured_in_its_own_pieces_and_leaves_nothing_behind(root: Root) -> None:
-    found = train.probe(TINY, root, device="cpu", seconds=0.05)
+    found = measuring.probe(TINY, root, device="cpu", seconds=0.05)
     assert found.conditions == conditions(TINY)
     assert all(getattr(found, name) > 0 for name in (*probes.OF_DATA, "setup", "step", "save", "image"))
     assert found.checkpoint > found.weights > 0
     assert not list(root.path.glob(".probe-*"))
     assert not list(root.results.glob("*"))
-    bare = train.probe(PRETRAINED, root, device="cpu", seconds=0.05)
+    bare = measuring.probe(PRETRAINED, root, device="cpu", seconds=0.05)
     assert (bare.step, bare.checkpoint, bare.weights) == (0, 0, 0)
     assert bare.image > 0
 
 
 def test_a_metric_of_pairs_is_measured(root: Root) -> None:
     trial = checked(Trial(source=SAMPLE, backbone=Variant("ssim"), resolution=32))
-    found = train.probe(trial, root, device="cpu", seconds=0.01)
+    found = measuring.probe(trial, root, device="cpu", seconds=0.01)
     assert found.image > 0
     assert counter(root)(trial).evaluated > 0
 

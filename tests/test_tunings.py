@@ -16,6 +16,7 @@ from humansim.backbones.module import Backbone
 from humansim.embedder import Embedder, distances
 from humansim.errors import BadInput
 from humansim.fitting import _train
+from humansim.machine import set_up
 from humansim.material import prepare
 from humansim.paradigms import Batch, paradigm
 from humansim.root import Root
@@ -394,7 +395,7 @@ def test_the_saved_weights_on_a_plain_backbone_give_the_answers_again(ran: Ran) 
     rows = material.images_of("validation", "test")
     answers = pd.read_parquet(results.folder(root, trial) / results.ANSWERS)
     triplets = material.judgements.triplets[answers["triplet"].to_numpy()]
-    with train._reproducible(trial.threads):
+    with set_up(trial.threads):
         found = Embedder(network, top, keep_head=bool(head)).embed(material.store, rows, fixed=True)
     for measure, (to_left, to_right) in distances(found, rows, triplets).items():
         np.testing.assert_array_equal(answers[f"to_left_{measure}"], to_left)

@@ -163,9 +163,9 @@ def measure(trials: Iterable[Trial], root: Root, ended: Callable[[Trial, Probe |
 
 
 def _probe(trial: str, root: Root) -> Probe:
-    from humansim import train
+    from humansim import measuring
 
-    return train.probe(Trial.model_validate_json(trial), root)
+    return measuring.probe(Trial.model_validate_json(trial), root)
 
 
 def run_here(
