@@ -48,7 +48,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 
-from humansim import augmentations, fitting
+from humansim import fitting, pretext
 from humansim.backbones import backbone
 from humansim.embedder import Embedder
 from humansim.fit_sets import FitSet
@@ -325,7 +325,7 @@ def jigsaw_transform(side: int) -> Callable[[list[Any]], tuple[Views, int]]:
     """Tiles cut out of the picture one by one, each brought to the mean and deviation of the whole."""
     from torchvision import transforms as t
 
-    orders = augmentations.permutations(36, 9, 0)
+    orders = pretext.permutations(36, 9, 0)
     cell, gap, jitter = side // 3, max(1, round(side // 3 * 2 / 85)), round(side // 3 * 17 / 85)
     cut, resize, tensor = cell - 2 * gap - jitter, t.Resize((side, side)), t.ToTensor()
 

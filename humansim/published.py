@@ -28,46 +28,20 @@ class Values(NamedTuple):
     batch_size: int
 
 
+def _row(*values: tuple[float, int, int]) -> tuple[Values, ...]:
+    return tuple(Values(*of_paradigm) for of_paradigm in values)
+
+
 # A row of Table B.1 holds for all three releases; its first column for all supervised paradigms.
-_CNN = (Values(1e-4, 20, 64), Values(1e-4, 25, 64), Values(1e-4, 25, 32), Values(1e-4, 25, 32), Values(1e-4, 25, 32))
+_CNN = _row((1e-4, 20, 64), (1e-4, 25, 64), (1e-4, 25, 32), (1e-4, 25, 32), (1e-4, 25, 32))
 _ROWS = {
     "resnet50": _CNN,
-    "efficientnet_v2_m": (
-        Values(1e-4, 20, 64),
-        Values(1e-4, 25, 64),
-        Values(1e-4, 25, 32),
-        Values(1e-3, 25, 16),
-        Values(1e-4, 25, 16),
-    ),
-    "vit_b_16": (
-        Values(1e-6, 30, 32),
-        Values(1e-5, 30, 64),
-        Values(1e-5, 30, 16),
-        Values(1e-5, 30, 32),
-        Values(1e-5, 20, 32),
-    ),
-    "alexnet": (
-        Values(1e-4, 20, 64),
-        Values(1e-3, 30, 32),
-        Values(1e-3, 30, 64),
-        Values(1e-3, 30, 32),
-        Values(1e-3, 30, 32),
-    ),
-    "clip_vit_b_16": (
-        Values(1e-5, 25, 32),
-        Values(1e-5, 30, 64),
-        Values(1e-5, 30, 32),
-        Values(1e-5, 30, 32),
-        Values(1e-5, 30, 32),
-    ),
+    "efficientnet_v2_m": _row((1e-4, 20, 64), (1e-4, 25, 64), (1e-4, 25, 32), (1e-3, 25, 16), (1e-4, 25, 16)),
+    "vit_b_16": _row((1e-6, 30, 32), (1e-5, 30, 64), (1e-5, 30, 16), (1e-5, 30, 32), (1e-5, 20, 32)),
+    "alexnet": _row((1e-4, 20, 64), (1e-3, 30, 32), (1e-3, 30, 64), (1e-3, 30, 32), (1e-3, 30, 32)),
+    "clip_vit_b_16": _row((1e-5, 25, 32), (1e-5, 30, 64), (1e-5, 30, 32), (1e-5, 30, 32), (1e-5, 30, 32)),
     "clip_resnet50": _CNN,
-    "dino_vit_b_16": (
-        Values(1e-6, 25, 32),
-        Values(1e-5, 30, 64),
-        Values(1e-5, 30, 32),
-        Values(1e-5, 30, 32),
-        Values(1e-5, 30, 32),
-    ),
+    "dino_vit_b_16": _row((1e-6, 25, 32), (1e-5, 30, 64), (1e-5, 30, 32), (1e-5, 30, 32), (1e-5, 30, 32)),
     "dino_resnet50": _CNN,
 }
 

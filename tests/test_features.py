@@ -16,21 +16,9 @@ from humansim.backbones.module import Backbone, initialised_by
 from humansim.embedder import as_images
 from humansim.errors import BadInput
 from humansim.material import resize_of
+from humansim.published import BACKBONES
 from humansim.spec import Trial, Variant
 
-STUDY = (
-    "resnet50",
-    "efficientnet_v2_m",
-    "vit_b_16",
-    "alexnet",
-    "clip_vit_b_16",
-    "clip_resnet50",
-    "dino_vit_b_16",
-    "dino_resnet50",
-    "clip_resnet50x4",
-    "clip_resnet50x16",
-    "clip_resnet50x64",
-)
 CLIP = {
     "clip_vit_b_16": "ViT-B-16",
     "clip_resnet50": "RN50",
@@ -107,7 +95,7 @@ def made(name: str, **arguments: object) -> Backbone:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*STUDY, "dinov2_vit_b_14", "siglip2_vit_b_16", "convnext_base"])
+@pytest.mark.parametrize("name", [*BACKBONES, "dinov2_vit_b_14", "siglip2_vit_b_16", "convnext_base"])
 def test_features_and_preparation_are_the_librarys_own(name: str) -> None:
     features, prepare = library(name)
     facts = backbone.entry(Variant(name)).facts
@@ -130,14 +118,14 @@ def test_features_and_preparation_are_the_librarys_own(name: str) -> None:
 
 def test_every_study_backbone_says_what_it_learnt_from() -> None:
     supervision = {"resnet50": "supervised", "clip_resnet50x64": "image-text", "dino_vit_b_16": "self-supervised"}
-    for name in STUDY:
+    for name in BACKBONES:
         facts = backbone.entry(Variant(name)).facts
         known = facts["pretraining"]
         assert known.supervision == supervision.get(name, known.supervision)
         assert known.language == name.startswith("clip")
         assert facts["family"] == ("transformer" if "vit" in name else "cnn")
         assert facts["files"]()[0].urls
-    assert {backbone.entry(Variant(name)).facts["resolution"] for name in STUDY} == {224, 288, 384, 448}
+    assert {backbone.entry(Variant(name)).facts["resolution"] for name in BACKBONES} == {224, 288, 384, 448}
 
 
 def test_the_published_addresses_are_the_librarys() -> None:

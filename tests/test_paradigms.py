@@ -252,7 +252,7 @@ def test_rotations_are_labelled_by_what_they_are(every: bool, monkeypatch: pytes
 
 
 def test_a_jigsaw_is_labelled_by_the_order_of_its_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    from humansim.augmentations import permutations
+    from humansim.pretext import permutations
 
     tile = torch.arange(9).view(3, 3).repeat_interleave(8, 0).repeat_interleave(8, 1) / 9  # each tile its own grey
     batch = Batch(tile.expand(1, 40, 3, 24, 24), torch.arange(40)[None], torch.ones(40))

@@ -36,13 +36,15 @@ def jigsaw(
         import torch
         from torch import nn
 
-        from humansim import augmentations
+        from humansim.augmentations import resized
+        from humansim.pretext import permutations as orders_of
+        from humansim.pretext import shuffled_tiles
 
         (images,) = batch.images
-        every = torch.from_numpy(augmentations.permutations(permutations, 9, permutations_seed))
+        every = torch.from_numpy(orders_of(permutations, 9, permutations_seed))
         orders = every.to(images.device, non_blocking=True)
         which = torch.randint(permutations, (len(images),), device=images.device)
-        puzzle = augmentations.shuffled_tiles(images, orders[which], gap=gap, jitter=jitter, normalised=normalised)
-        return nn.functional.cross_entropy(network(augmentations.resized(puzzle, images.shape[3])), which)
+        puzzle = shuffled_tiles(images, orders[which], gap=gap, jitter=jitter, normalised=normalised)
+        return nn.functional.cross_entropy(network(resized(puzzle, images.shape[3])), which)
 
     return Objective(permutations, loss)

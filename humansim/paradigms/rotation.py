@@ -24,7 +24,8 @@ def rotation(*, every: bool = True, crop: bool = True) -> Objective:
         import torch
         from torch import nn
 
-        from humansim.augmentations import random_flip, random_resized_crop, rotated
+        from humansim.augmentations import random_flip, random_resized_crop
+        from humansim.pretext import rotated
 
         (images,) = batch.images
         if crop:
