@@ -53,6 +53,9 @@ def run(
         if workers.told(isinstance(ended, Result)):
             assert isinstance(ended, Result)
             return ended
+        if trial.paradigm is not None and trial.workers != workers.count():
+            asked = f"a trial of {trial.workers} was given {workers.count()}"
+            raise BadInput(f"workers: {asked}; a sweep through Ray starts as many as it asks for")
         place = place_of(device)
         reset_peak_memory(place)
         seconds, clock = {}, time.perf_counter()

@@ -120,6 +120,11 @@ def test_shares_are_equal_or_refused() -> None:
         TINY.having({"workers": 3})
 
 
+def test_what_is_to_be_shared_is_not_done_by_one_under_the_others_name(root: Root) -> None:
+    with pytest.raises(BadInput, match="a trial of 2 was given 1; a sweep through Ray starts as many"):
+        train.run(plan.checked(TINY.having({"workers": 2})), root)
+
+
 SWEEP = """
 from humansim.spec import Sweep, Trial, Variant
 
