@@ -210,8 +210,11 @@ def _trainable(config: dict[str, Any], root: Root, runner: Runner, patience: flo
 
 
 def _keep_to(gpu: float) -> None:
-    """A trial that shares its GPU is held to its share: what it takes too much is its own failure, not another's."""
-    if 0 < gpu < 1:
+    """A trial that shares its GPU is held to its share: what it takes too much is its own failure, not another's.
+
+    Of a whole GPU too: this process may have run a trial of a smaller share before.
+    """
+    if gpu:
         import torch
 
         if torch.cuda.is_available():
