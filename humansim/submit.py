@@ -131,11 +131,12 @@ def submit(
                 results.forget_checkpoint(root, trial)
             return outcome
 
-        retention = Retention(root, keep, keep_bytes)
+        retention, peaks = Retention(root, keep, keep_bytes), probes.Peaks(root)
 
         def ended(outcome: Outcome, known: bool = False) -> None:
             tracker.ended(outcome)
             if isinstance(outcome, Result):
+                peaks.learn(outcome)
                 retention.ended(outcome, search.cells_of(outcome.trial))
             watcher.ended(outcome, known)
 
@@ -144,13 +145,14 @@ def submit(
             watcher.epoch(trial, row)
 
         search = Search(sweep, Ledger(root, sweep.name), known, lambda outcome: ended(outcome, known=True))
-        peak = probes.peak_memory(root, [outcome for outcome in before if isinstance(outcome, Result)])
         interrupted, untracked = False, None
         try:
             with _stoppable():
                 watcher.started(search.size)
                 if search.anything_to_run():
-                    _launch(search, root, Follow(epoch, ended), sweep.name, watcher, address, serial, patience, peak)
+                    _launch(
+                        search, root, Follow(epoch, ended), sweep.name, watcher, address, serial, patience, peaks.of
+                    )
         except KeyboardInterrupt:
             interrupted = True
         finally:
@@ -235,7 +237,8 @@ def _launch(
 
     with on_ray.connected(address), _stoppable():  # once more: Ray has taken the signal for itself
         watcher.step("running trials")
-        on_ray.launch(search, root, on_ray.run_here, follow, name, peak, patience or on_ray.PATIENCE)
+        waiting = partial(watcher.step, "waiting for a node that can run trials")
+        on_ray.launch(search, root, on_ray.run_here, follow, name, peak, patience or on_ray.PATIENCE, waiting)
 
 
 def _whole(watcher: Watcher, name: str, done: int, total: int | None) -> None:

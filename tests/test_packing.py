@@ -10,7 +10,7 @@ from humansim.probes import CONTEXT, MARGIN, SHARES
 from humansim.spec import Trial
 
 GIB = 1 << 30
-CPUS = Place(cpus=16, memory=64 * GIB)
+CPUS = Place(cpus=16, memory=64 * GIB, memory_of_core=4 * GIB)
 GPUS = Place(cpus=16, memory=64 * GIB, gpus=4, gpu_memory=80 * GIB)
 
 
@@ -22,7 +22,7 @@ def test_shares_of_a_gpu_add_up_in_any_mixture() -> None:
 
 def test_what_was_not_measured_has_a_gpu_to_itself() -> None:
     assert share_of(Trial(threads=2), GPUS) == Share(2, gpu=1.0)
-    assert share_of(Trial(threads=2), CPUS) == Share(2)
+    assert share_of(Trial(threads=2), CPUS) == Share(2, memory=8 * GIB)  # that of its cores
     assert share_of(Trial(), Place(8, GIB, gpus=2), peak=GIB).gpu == 1  # of a GPU that nothing is known of
 
 
@@ -36,11 +36,21 @@ def test_a_share_holds_the_measured_peak_and_is_the_smallest_that_does(peak: int
     assert all(smaller * memory < needed for smaller in SHARES if smaller < share)
 
 
-@given(st.integers(0, 200 * GIB))
-def test_without_a_gpu_memory_is_set_aside_as_measured(peak: int) -> None:
-    share = share_of(Trial(threads=3), CPUS, peak)
-    assert (share.cpus, share.gpu) == (3, 0)
-    assert share.memory == min(round(peak * MARGIN), CPUS.memory)
+@given(st.integers(0, 200 * GIB), st.integers(1, 4))
+def test_without_a_gpu_memory_goes_with_cores_in_whole_parts_so_that_shares_repeat(peak: int, threads: int) -> None:
+    share, part = share_of(Trial(threads=threads), CPUS, peak), threads * CPUS.memory_of_core
+    assert (share.cpus, share.gpu) == (threads, 0)
+    assert share.memory == CPUS.memory or (share.memory % part == 0 and share.memory >= peak * MARGIN)
+    assert share.memory <= max(part, 2 * peak * MARGIN)
+    assert share_of(Trial(), Place(8, GIB), peak).memory == 0  # nothing is known of the nodes' memory
+
+
+@given(*[st.builds(Place, *[st.integers(0, 9)] * 5)] * 2)
+def test_what_was_there_once_is_counted_on(one: Place, other: Place) -> None:
+    both = one.or_more(other)
+    assert both == other.or_more(one)
+    assert both.or_more(one) == both
+    assert (both.cpus, both.gpus) == (max(one.cpus, other.cpus), max(one.gpus, other.gpus))
 
 
 @given(st.sampled_from(SHARES))

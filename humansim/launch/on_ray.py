@@ -15,6 +15,7 @@ import shutil
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 # Read by Ray when it is imported. Workers use the environment that is there instead of building one with uv; Tune's own
@@ -29,6 +30,8 @@ os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "16")
 
 import ray
 from ray import tune
+from ray.autoscaler.sdk import request_resources
+from ray.exceptions import OutOfMemoryError, RayActorError, RayError
 from ray.tune.search import Searcher
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -36,13 +39,15 @@ from humansim import results
 from humansim.errors import BadInput
 from humansim.launch import Follow, Runner, attempt, failed, raised
 from humansim.launch.packing import TIMES, Place, Share, more, share_of
-from humansim.probes import Probe
+from humansim.probes import Probe, conditions
 from humansim.results import Failure, Result
 from humansim.root import Root
 from humansim.search import Search
 from humansim.spec import Trial
 
-RETRIES = 3  # of a trial whose process or node died
+RETRIES = 3  # of a trial whose process died; as often again if it was the node that died
+NODE_DIED, OUT_OF_MEMORY = "node has died", "low on memory"  # in Ray's words
+LOOK = 10.0  # seconds until the cluster is looked at again: it may have grown
 PATIENCE = 3600.0  # seconds
 VISIBLE_WITHIN = 60  # seconds that a shared file system may take to show what another node has written
 
@@ -83,6 +88,7 @@ def launch(
     name: str,
     peak: Callable[[Trial], int | None] = lambda trial: None,
     patience: float = PATIENCE,
+    waiting: Callable[[], None] = lambda: None,
 ) -> None:
     """Runs all that the search asks for on the connected cluster.
 
@@ -90,11 +96,13 @@ def launch(
         name: of the folder for Tune's own files under the root, gone afterwards.
         peak: bytes of memory that a trial is known to need, None if that is not known.
         patience: seconds without a sign of life (an epoch, images embedded) after which a trial has hung.
+        waiting: called if the cluster has no node yet that can run trials.
     """
-    place = _place()
+    _mend_tune()
+    place = _first_place(waiting)
     scratch = root.path / "ray" / name
     shutil.rmtree(scratch, ignore_errors=True)
-    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # how trials fail is the follower's to show
     trainable = tune.with_resources(
         functools.partial(_trainable, root=root, runner=runner, patience=patience),
         lambda config: tune.PlacementGroupFactory([_resources(config)]),
@@ -108,6 +116,7 @@ def launch(
             storage_path=str(root.path / "ray"),
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=RETRIES),
+            callbacks=[feed.deaths],
         ),
     )
     # Tune prints its own reports to standard output even when told not to; what is shown is the follower's affair.
@@ -119,7 +128,7 @@ def launch(
 
 
 def _place() -> Place:
-    """What the connected cluster's nodes are, the largest standing for all."""
+    """What the connected cluster's nodes are now."""
     nodes: list[dict[str, Any]] = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     have: list[dict[str, float]] = [node["Resources"] for node in nodes]
     gpus = int(sum(node.get("GPU", 0) for node in have))
@@ -129,9 +138,40 @@ def _place() -> Place:
         there = NodeAffinitySchedulingStrategy(node, soft=False)
         # It asks for no GPU: all may be taken by another sweep.
         remote: Any = ray.remote
-        gpu_memory = ray.get(remote(num_cpus=0, scheduling_strategy=there)(_gpu_memory).remote())
-    most = {kind: int(max(node.get(kind, 0) for node in have)) for kind in ("CPU", "memory")}
-    return Place(most["CPU"], most["memory"], gpus, gpu_memory)
+        with contextlib.suppress(RayError):  # the node has died in between
+            gpu_memory = ray.get(remote(num_cpus=0, scheduling_strategy=there)(_gpu_memory).remote())
+    most = {kind: int(max((node.get(kind, 0) for node in have), default=0)) for kind in ("CPU", "memory")}
+    of_cores = [int(node.get("memory", 0) / node["CPU"]) for node in have if node.get("CPU")]
+    return Place(most["CPU"], most["memory"], min(of_cores, default=0), gpus, gpu_memory)
+
+
+def _first_place(waiting: Callable[[], None]) -> Place:
+    """What there is as soon as there is a node that can run trials; an autoscaler is asked for one.
+
+    Args:
+        waiting: called once if there is none yet.
+    """
+    if (place := _place()).cpus:
+        return place
+    waiting()
+    request_resources(num_cpus=1)
+    while not (place := _place()).cpus:
+        time.sleep(1)
+    request_resources(num_cpus=0)  # from now on what is asked for is what trials want
+    return place
+
+
+def _mend_tune() -> None:
+    """Tune ends at once, with all its trials, when Ray kills one whose node is out of memory (as of Ray 2.60).
+
+    It takes errors of two kinds for the death of a process or for an exception; that one is neither. Here it counts as
+    a death.
+    """
+    from ray.air.execution._internal import actor_manager
+    from ray.tune.execution import tune_controller
+
+    for module in (actor_manager, tune_controller):
+        vars(module)["RayActorError"] = (RayActorError, OutOfMemoryError)
 
 
 def _gpu_memory() -> int:
@@ -193,6 +233,8 @@ def _trainable(config: dict[str, Any], root: Root, runner: Runner, patience: flo
     trial = Trial.model_validate_json(config["trial"])
     if config["workers"] > 1:
         _run_with_workers(trial, root, bool(config["gpu"]))
+        return
+    if results.load(root, trial) is not None:  # the last process was killed: the driver has said why
         return
     _keep_to(config["gpu"])
     with _watched(trial, root, patience) as alive:
@@ -257,7 +299,7 @@ def _run_with_workers(trial: Trial, root: Root, gpus: bool) -> None:
     Raises:
         TrainingFailedError: a worker died; Tune starts the trial again.
     """
-    from ray.exceptions import RayError, RayTaskError
+    from ray.exceptions import RayTaskError
     from ray.train import RunConfig, ScalingConfig, TrainingFailedError, WorkerGroupError
     from ray.train.torch import TorchTrainer
     from ray.tune.integration.ray_train import TuneReportCallback
@@ -321,6 +363,10 @@ class _Feed(Searcher):
         self.given: dict[str, tuple[Trial, Share]] = {}
         self.again: deque[tuple[Trial, Share]] = deque()  # ran out of memory, or has to wait for room
         self.short: Counter[str] = Counter()  # how often each trial ran out of memory
+        self.least: dict[str, Share] = {}  # what trials of these conditions need at least: with less, one ran out
+        self.deaths = _Deaths(root)
+        self.moved: Counter[str] = Counter()  # how often each trial was asked for again since its nodes had died
+        self.looked = time.monotonic()
         self.error: Exception | None = None
 
     def suggest(self, trial_id: str) -> Any:
@@ -346,11 +392,14 @@ class _Feed(Searcher):
         trial = self.search.ask()
         if trial is None:
             return None
+        if time.monotonic() > self.looked + LOOK:
+            self.place, self.looked = self.place.or_more(_place()), time.monotonic()
         if trial.threads > self.place.cpus:
             raise BadInput(f"a trial wants {trial.threads} threads; the largest node has {self.place.cpus} CPUs")
         if _workers(trial) > self._rooms():
             raise BadInput(f"a trial wants {trial.workers} workers; the cluster has room for {self._rooms()}")
-        return trial, share_of(trial, self.place, self.peak(trial))
+        first, least = share_of(trial, self.place, self.peak(trial)), self.least.get(conditions(trial).key)
+        return trial, first if least is None else max(first, least, key=lambda share: (share.gpu, share.memory))
 
     def _rooms(self) -> int:
         """Workers that fit on the cluster."""
@@ -379,19 +428,33 @@ class _Feed(Searcher):
                 time.sleep(0.2)
                 outcome = results.load(self.root, trial)
             if outcome is None:
-                reason = f"its process or node died {RETRIES + 1} times (killed, crashed or out of memory)"
-                outcome = failed(trial, self.root, "lost", reason)
+                outcome = self._died(trial, self.deaths.of(trial_id))
             if isinstance(outcome, Failure) and outcome.kind == "oom" and self.short[trial.id] < TIMES:
                 larger = more(share, self.place)
                 if larger is not None:
                     self.short[trial.id] += 1
+                    self.least[conditions(trial).key] = larger
                     results.forget_failure(self.root, trial)
                     self.again.append((trial, larger))
                     return
+            if outcome is None:
+                self.again.append((trial, share))
+                return
             self.search.tell(outcome)
             self.follow.ended(outcome)
         except Exception as problem:
             self.error = problem
+
+    def _died(self, trial: Trial, deaths: list[str]) -> Failure | None:
+        """Why a trial has no outcome, whose processes died one after the other; None if only their nodes did."""
+        if deaths and all(NODE_DIED in death for death in deaths) and self.moved[trial.id] < RETRIES:
+            self.moved[trial.id] += 1
+            return None
+        last = deaths[-1] if deaths else ""
+        if OUT_OF_MEMORY in last:
+            return out_of_memory(trial, self.root, last)
+        reason = f"its process or node died {RETRIES + 1} times (killed, crashed or out of memory)"
+        return failed(trial, self.root, "lost", reason, last)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: what was asked and how it ended is on disk already."""
@@ -401,3 +464,35 @@ class _Feed(Searcher):
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its searcher for a restore that never comes
+
+
+class _Deaths(tune.Callback):
+    """Reads in Tune's files how processes of trials died, which it does not tell a searcher."""
+
+    def __init__(self, root: Root) -> None:
+        self.root = root
+        self._tune_trials: dict[str, Any] = {}
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._tune_trials[trial.trial_id] = trial
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """One that Ray killed since its node ran out of memory would only be killed again: the next process ends it."""
+        death = self.of(trial.trial_id)[-1:]
+        if death and OUT_OF_MEMORY in death[0]:
+            out_of_memory(Trial.model_validate_json(trial.config["trial"]), self.root, death[0])
+
+    def of(self, trial_id: str) -> list[str]:
+        """Each death of a Tune trial's processes, in Ray's words."""
+        file = getattr(self._tune_trials.get(trial_id), "error_file", None)
+        if file is None or not Path(file).exists():
+            return []
+        return [part.partition("\n")[2].strip() for part in Path(file).read_text().split("Failure # ")[1:]]
+
+    def forget(self, trial_id: str) -> None:
+        self._tune_trials.pop(trial_id, None)
+
+
+def out_of_memory(trial: Trial, root: Root, death: str) -> Failure:
+    """Records that Ray killed a trial's process."""
+    return failed(trial, root, "oom", "its process was killed, its node being out of memory", death)
