@@ -131,19 +131,22 @@ from humansim.spec import Sweep, Trial, Variant
 SWEEP = Sweep(
     name="workers",
     base=Trial(source=Variant("sample", queries=24, pairs=2), backbone=Variant("miniature:resnet50"),
-               fit_size=16, batch_size=8, epochs=2),
-    grid=[{"paradigm": ["triplet"], "workers": [2]}],
+               fit_size=16, batch_size=8, epochs=2, optimizer="sgd"),
+    grid=[{"paradigm": ["triplet"], "workers": [2], "lr": [1e30, 1e-3]}],
 )
 """
 
 
 @pytest.mark.slow
-def test_ray_starts_the_workers_of_a_trial(tmp_path: Path) -> None:
+def test_ray_starts_the_workers_of_a_trial_and_hears_of_its_failure(tmp_path: Path) -> None:
     file = tmp_path / "workers.py"
     file.write_text(SWEEP)
     done = humansim("sweep", str(file), "--root", str(tmp_path / "root"), "--json")
-    assert done.returncode == 0, done.stderr
-    assert last_json(done)["states"] == {"finished": 1, "to run": 0}
+    assert done.returncode == 1, done.stderr
+    assert last_json(done)["states"] == {"finished": 1, "failed": 1, "to run": 0}
     root = Root.at(tmp_path / "root")
-    (two,) = plan.plan(plan.load_sweep(str(file)), root).known
+    diverged, two = plan.plan(plan.load_sweep(str(file)), root).known
+    failure = results.load(root, diverged)
+    assert isinstance(failure, results.Failure)
+    assert (failure.kind, "try a lower learning rate" in failure.reason) == ("diverged", True)
     assert [row["epoch"] for row in outcome(root, two).history] == [1, 2]
