@@ -8,8 +8,6 @@
 import argparse
 import contextlib
 import random
-import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -23,19 +21,15 @@ from typing import Any
 
 import mlflow
 import pandas as pd
+from nodes import Nodes, free_port
 from sweeping import command, environment, humansim, kill_all
 
 from humansim import plan, results
 from humansim.results import Result
 from humansim.root import Root
 
-NODES = 2  # beside the head, which runs no trial; each with a core, and a GPU that is only counted
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+WORKERS = 2  # nodes beside the head, which runs no trial
+WORKER = ("--num-cpus=1", "--num-gpus=1")  # a GPU that is only counted
 
 
 class Mlflow:
@@ -71,50 +65,6 @@ class Mlflow:
         kill_all(self.process)
 
 
-class Nodes:
-    """A Ray cluster of processes of their own, as `ray start` makes it, on this machine."""
-
-    def __init__(self) -> None:
-        self.address = f"127.0.0.1:{free_port()}"
-        self.scratch = tempfile.mkdtemp(prefix="ray-")  # sockets lie in it: their paths must be short
-        self.workers: list[subprocess.Popen[bytes]] = []
-        self.started = 0
-        here = ["--head", "--node-ip-address=127.0.0.1", f"--port={self.address.partition(':')[2]}"]
-        self.head = self._start([*here, "--num-cpus=0", "--num-gpus=0", f"--temp-dir={self.scratch}"], wait=True)
-        for _ in range(NODES):
-            self.add(wait=True)
-
-    def _start(self, options: Sequence[str], wait: bool) -> subprocess.Popen[bytes]:
-        self.started += 1
-        log = Path(self.scratch) / f"node{self.started}.log"
-        ray = str(Path(sys.executable).with_name("ray"))
-        with open(log, "w") as file:
-            more = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
-            node: subprocess.Popen[bytes] = subprocess.Popen(
-                [ray, "start", "--block", "--include-dashboard=false", *options],
-                env=environment(**more),
-                stdout=file,
-                stderr=file,
-                start_new_session=True,
-            )
-        while wait and "will now block" not in log.read_text():
-            if node.poll() is not None:
-                raise RuntimeError(log.read_text())
-            time.sleep(0.2)
-        return node
-
-    def add(self, wait: bool = False) -> None:
-        self.workers.append(self._start([f"--address={self.address}", "--num-cpus=1", "--num-gpus=1"], wait))
-
-    def kill(self, number: int) -> None:
-        kill_all(self.workers.pop(number))
-
-    def stop(self) -> None:
-        for node in [*self.workers, self.head]:
-            kill_all(node)
-        shutil.rmtree(self.scratch, ignore_errors=True)
-
-
 @dataclass
 class Told:
     """What was done to a sweep, and what was found finished after each driver."""
@@ -132,10 +82,10 @@ class Told:
 
 
 @contextlib.contextmanager
-def _driver(arguments: Sequence[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def _driver(arguments: Sequence[str], secret: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
     with open(log, "a") as file:
         driver: subprocess.Popen[bytes] = subprocess.Popen(
-            command(*arguments), env=environment(), stdout=file, stderr=file, start_new_session=True
+            command(*arguments), env=environment(**secret), stdout=file, stderr=file, start_new_session=True
         )
     try:
         yield driver
@@ -155,7 +105,10 @@ def chaos(
         The root, the tracking server's store, and what happened.
     """
     root, rng, told = Root.at(folder / "root"), random.Random(seed), Told()
-    server, nodes = Mlflow(folder / "mlflow"), Nodes()
+    nodes = Nodes("--include-dashboard=false")
+    for _ in range(WORKERS):
+        nodes.add(*WORKER)
+    server = Mlflow(folder / "mlflow")
     arguments = ["sweep", sweep, "--root", str(root.path), "--address", nodes.address, "--tracking", server.uri]
     arguments += [f"--only={pattern}" for pattern in only]
     log = folder / "driver.log"
@@ -165,7 +118,7 @@ def chaos(
         left = [what[i % len(what)] for i in range(rounds)]
         rng.shuffle(left)
         while left:
-            with _driver(arguments, log) as driver:
+            with _driver(arguments, nodes.secret, log) as driver:
                 before = len(list(root.results.glob(f"*/{results.RESULT}")))
                 # Whoever is killed while it starts shows nothing: first a further trial has to finish.
                 while driver.poll() is None and len(list(root.results.glob(f"*/{results.RESULT}"))) <= before:
@@ -182,15 +135,15 @@ def chaos(
                     if now == "node":
                         if nodes.workers and rng.random() < 0.8:
                             nodes.kill(rng.randrange(len(nodes.workers)))
-                        if len(nodes.workers) < NODES:
-                            nodes.add()
+                        if len(nodes.workers) < WORKERS:
+                            nodes.add(*WORKER, wait=False)
                     elif server.process.poll() is None:
                         server.stop()
                     else:
                         server.start()
                 if not left:
-                    while len(nodes.workers) < NODES:
-                        nodes.add()
+                    while len(nodes.workers) < WORKERS:
+                        nodes.add(*WORKER, wait=False)
                 if server.process.poll() is not None and (not left or now != "mlflow"):
                     server.start()
                     server.wait()
@@ -203,7 +156,7 @@ def chaos(
                 break
         server.wait()
         for _ in range(3):
-            told.last = humansim(*arguments)
+            told.last = humansim(*arguments, **nodes.secret)
             told.note(root)
             if told.last.returncode == 0:
                 break
