@@ -72,6 +72,8 @@ def _shown(found: list["Status"], one: bool) -> list[Any]:
         parts.append(show.running(status.running, status.sweep.base))
     kinds = Counter(failure.kind for failure in status.failures)
     lines = []
+    if gpus := sum(one.gpu or 0 for one in status.running):
+        lines.append(f"{gpus:g} GPUs in use")
     if kinds:
         counts = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
         lines.append(f"failed: {counts}. Again: humansim retry {status.sweep.name}")
@@ -102,6 +104,8 @@ def _document(status: "Status") -> dict[str, Any]:
                 "validation": one.validation,
                 "images_per_second": one.images_per_second,
                 "seconds_since_epoch": one.age,
+                "node": one.node,
+                "gpu": one.gpu,
             }
             for one in status.running
         ],

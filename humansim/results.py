@@ -4,7 +4,8 @@ results/<trial id>/
     trial.json            what is run here
     lock                  held by the process that runs it
     checkpoint.pt         after each epoch; gone when the trial has finished
-    epoch.json            the last row of its history, for `status`; gone with the checkpoint
+    begun.json            which node began it last, when, with how much of a GPU, for `status`; gone with the checkpoint
+    epoch.json            the last row of its history, likewise
     hung.txt              where its threads stood when it gave no sign of life for too long
     answers.parquet       the distances of every evaluated triplet
     weights.safetensors   the fine-tuned backbone
@@ -17,6 +18,7 @@ import datetime
 import enum
 import json
 import math
+import platform
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -27,10 +29,11 @@ from humansim.errors import BadInput
 from humansim.root import Root, locked, written_whole
 from humansim.spec import Frozen, Trial, explain
 
-RESULT, FAILURE, CHECKPOINT, EPOCH, ANSWERS, WEIGHTS, HUNG = (
+RESULT, FAILURE, CHECKPOINT, BEGUN, EPOCH, ANSWERS, WEIGHTS, HUNG = (
     "result.json",
     "failure.json",
     "checkpoint.pt",
+    "begun.json",
     "epoch.json",
     "answers.parquet",
     "weights.safetensors",
@@ -163,6 +166,29 @@ def save(root: Root, outcome: Outcome) -> None:
         (folder(root, outcome.trial) / FAILURE).unlink(missing_ok=True)
 
 
+class Begun(Frozen):
+    """Where a trial was begun last: the node's name, milliseconds since 1970, the share of GPUs that it was given."""
+
+    node: str
+    time: int
+    gpu: float = 0.0
+
+
+def begin(root: Root, trial: Trial, gpu: float) -> None:
+    """Takes note that a trial begins here; says nothing of whether it still runs."""
+    folder(root, trial).mkdir(parents=True, exist_ok=True)
+    with written_whole(folder(root, trial) / BEGUN) as file:
+        file.write_text(Begun(node=platform.node(), time=now(), gpu=gpu).model_dump_json())
+
+
+def begun(root: Root, trial: Trial) -> Begun | None:
+    """Where a trial was begun last; None if it was run without Ray, or has ended."""
+    try:
+        return Begun.model_validate_json((folder(root, trial) / BEGUN).read_bytes())
+    except FileNotFoundError:
+        return None
+
+
 def epoch(root: Root, trial: Trial) -> dict[str, float] | None:
     """The last row of the history of a trial that has not ended; None before its first epoch is over."""
     try:
@@ -174,7 +200,7 @@ def epoch(root: Root, trial: Trial) -> dict[str, float] | None:
 
 def forget_checkpoint(root: Root, trial: Trial) -> None:
     """Removes what an interrupted trial would go on from."""
-    for name in (CHECKPOINT, EPOCH):
+    for name in (CHECKPOINT, BEGUN, EPOCH):
         (folder(root, trial) / name).unlink(missing_ok=True)
 
 
@@ -202,7 +228,15 @@ def claimed(root: Root, trial: Trial) -> Iterator[Path]:
     """The trial's folder, for one process at a time; waits while another has it."""
     place = folder(root, trial)
     with locked(place / "lock", wait=True):
-        for name in (RESULT, FAILURE, CHECKPOINT, EPOCH, ANSWERS, WEIGHTS):  # what a killed process had half-written
+        for name in (
+            RESULT,
+            FAILURE,
+            CHECKPOINT,
+            BEGUN,
+            EPOCH,
+            ANSWERS,
+            WEIGHTS,
+        ):  # what a killed process had half-written
             for left in place.glob(f".{name}-*"):
                 left.unlink(missing_ok=True)
         if not (place / "trial.json").exists():

@@ -263,14 +263,15 @@ def score(best: Result | None) -> str:
 def running(trials: Sequence[Running], base: Trial) -> RichTable:
     """Trials under way, those that were silent for longest last."""
     shown = RichTable(title="running", title_justify="left")
-    for name in ("trial", "", "epoch", "validation", "images/s", "last epoch"):
-        shown.add_column(name, justify="left" if name in ("trial", "") else "right")
+    for name in ("trial", "", "epoch", "validation", "images/s", "last epoch", "on", "GPU"):
+        shown.add_column(name, justify="left" if name in ("trial", "", "on") else "right")
     for one in sorted(trials, key=lambda one: one.age or 0):
         epochs = f"{one.epoch}/{one.trial.epochs}" if one.trial.paradigm is not None else ""
         rate = "" if one.images_per_second is None else f"{one.images_per_second:.0f}"
         ago = "" if one.age is None else f"{duration(max(0.0, one.age))} ago"
         name = escape(run_name(one.trial, base))
-        shown.add_row(one.trial.id[:8], name, epochs, _points(one.validation), rate, ago)
+        gpu = f"{one.gpu:g}" if one.gpu else ""
+        shown.add_row(one.trial.id[:8], name, epochs, _points(one.validation), rate, ago, one.node or "", gpu)
     return shown
 
 

@@ -12,13 +12,18 @@ from humansim.spec import Cell, Sweep, Trial
 
 @dataclass(frozen=True)
 class Running:
-    """A trial under way: epochs done, and the last one's validation 2AFC, images per second and age in seconds."""
+    """A trial under way: epochs done, the last one's validation 2AFC, images per second and age in seconds; where.
+
+    `node` and `gpu`, the share of GPUs that it was given, are those of Ray; None without it.
+    """
 
     trial: Trial
     epoch: int = 0
     validation: float | None = None
     images_per_second: float | None = None
     age: float | None = None
+    node: str | None = None
+    gpu: float | None = None
 
 
 @dataclass(frozen=True)
@@ -76,12 +81,12 @@ class Reader:
             self.ended[trial.id] = known
 
     def _running(self, trial: Trial) -> Running:
-        row = results.epoch(self.root, trial)
+        row, begun = results.epoch(self.root, trial), results.begun(self.root, trial)
+        where = (None, None) if begun is None else (begun.node, begun.gpu)
         if row is None:
-            return Running(trial)
-        return Running(
-            trial, int(row["epoch"]), row["validation"], row["images_per_second"], (now() - row["time"]) / 1000
-        )
+            return Running(trial, 0, None, None, None, *where)
+        age = (now() - row["time"]) / 1000
+        return Running(trial, int(row["epoch"]), row["validation"], row["images_per_second"], age, *where)
 
     def _groups(self, found: plan.Plan) -> list[Group]:
         groups: dict[tuple[str, str], list[Cell]] = {}

@@ -231,10 +231,11 @@ def _resources(config: dict[str, Any]) -> dict[str, float]:
 
 def _trainable(config: dict[str, Any], root: Root, runner: Runner, patience: float) -> None:
     trial = Trial.model_validate_json(config["trial"])
+    if results.load(root, trial) is not None:  # its last process was killed, and the driver has said why
+        return
+    results.begin(root, trial, config["gpu"] * config["workers"])
     if config["workers"] > 1:
         _run_with_workers(trial, root, bool(config["gpu"]))
-        return
-    if results.load(root, trial) is not None:  # the last process was killed: the driver has said why
         return
     _keep_to(config["gpu"])
     with _watched(trial, root, patience) as alive:
