@@ -110,28 +110,42 @@ def bootstrap_interval(
         _, inverse = np.unique(np.asarray(cluster), return_inverse=True)
         size = np.asarray(np.bincount(inverse), dtype=np.float64)
         total = np.asarray(np.bincount(inverse, weights=x), dtype=np.float64)
-    # Only how often each kind of cluster is drawn matters: soft credit takes few values, so this is exact and fast.
-    kinds, often = np.unique(np.stack([size, total.round(12)]), axis=1, return_counts=True)
-    size, total = kinds
-    groups = int(often.sum())
-    if groups < 2:
+    if len(size) < 2:
         return float("nan"), float("nan")
-    rng = np.random.default_rng(seed)
-    means = np.empty(resamples)
-    few = len(total) <= 500
-    if not few:
-        size, total = np.repeat(size, often), np.repeat(total, often)
-    block = max(1, 4_000_000 // len(total))
-    for start in range(0, resamples, block):
-        count = min(block, resamples - start)
-        if few:
-            draws = rng.multinomial(groups, often / groups, size=count)
-            means[start : start + block] = (draws @ total) / (draws @ size)
-        else:
-            picks = rng.integers(0, groups, size=(count, groups))
-            means[start : start + block] = total[picks].sum(axis=1) / size[picks].sum(axis=1)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    drawn = resampled(np.stack([size, total], axis=1), len(size), resamples, np.random.default_rng(seed))
+    low, high = np.quantile(drawn[:, 1] / drawn[:, 0], [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def resampled(values: ArrayLike, count: int, resamples: int, rng: np.random.Generator) -> Floats:
+    """Sums over rows drawn with replacement: the bootstrap's inner loop.
+
+    Only how often each kind of row is drawn matters. Soft credit takes few values, so kinds are few, and drawing
+    their numbers is exact and fast; where they are many, the rows themselves are drawn.
+
+    Args:
+        values: [n, columns].
+        count: how many rows are drawn for each resample.
+
+    Returns:
+        Sums [resamples, columns].
+    """
+    rows = np.asarray(values, dtype=np.float64)
+    kinds, often = np.unique(rows.round(12), axis=0, return_counts=True)
+    few = len(kinds) <= max(500, len(rows) // 20)
+    if not few:
+        kinds = np.repeat(kinds, often, axis=0)
+    sums = np.empty((resamples, rows.shape[1]))
+    block = max(1, 4_000_000 // len(kinds))
+    for start in range(0, resamples, block):
+        size = min(block, resamples - start)
+        if few:
+            drawn = rng.multinomial(count, often / len(rows), size=size)
+        else:
+            drawn = rng.integers(0, len(rows), size=(size, count))
+        for column, value in enumerate(np.ascontiguousarray(kinds.T)):
+            sums[start : start + size, column] = drawn @ value if few else value[drawn].sum(axis=1)
+    return sums
 
 
 def summary(

@@ -1,4 +1,4 @@
-"""Results -> MLflow. Only here: mlflow.
+"""Results -> MLflow, and back. Only here: mlflow.
 
 One experiment a sweep, one run a trial, found again by its tag `trial_id`. The results on disk are the write-ahead log:
 whatever MLflow lacks is logged on the next submit. The driver is the only writer, on a thread of its own. Timestamps
@@ -13,18 +13,28 @@ import queue
 import re
 import shlex
 import sqlite3
+import tempfile
 import threading
 import urllib.error
+import urllib.parse
 import urllib.request
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
 
 from humansim import __version__, results
 from humansim.errors import BadInput
 from humansim.results import Failure, Outcome, Result
 from humansim.root import Root, locked
-from humansim.spec import Sweep, Trial
+from humansim.spec import Sweep, Trial, explain, near
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from mlflow import MlflowClient
+    from mlflow.entities import Experiment, Run
 
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
@@ -44,6 +54,124 @@ def how_to_open(uri: str) -> str:
     return uri if uri.startswith("http") else f"{within}mlflow ui --backend-store-uri {shlex.quote(uri)}"
 
 
+@contextlib.contextmanager
+def _usable(uri: str) -> Iterator[None]:
+    """Whatever a tracking store minds, as a `BadInput`."""
+    try:
+        yield
+    except BadInput:
+        raise
+    except Exception as error:  # SQLAlchemy's, alembic's and the drivers' own among them
+        first = str(error).strip().partition("\n")[0]
+        raise BadInput(f"tracking store {uri} cannot be used: {first}") from None
+
+
+def _client(uri: str) -> "MlflowClient":
+    """A client of a tracking store; a database that does not exist is made.
+
+    Raises:
+        BadInput: a server does not answer.
+    """
+    if uri.startswith(("http://", "https://")):
+        try:
+            urllib.request.urlopen(uri.rstrip("/") + "/health", timeout=10).close()
+        except urllib.error.HTTPError:
+            pass  # it answers; what it minds, the client will say
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            reason = getattr(error, "reason", error)
+            raise BadInput(
+                f"tracking server {uri} does not answer ({reason}); start it, or leave out --tracking and "
+                "MLFLOW_TRACKING_URI to use SQLite under the root"
+            ) from None
+    logging.getLogger("alembic").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what mlflow's imports say is not the user's to mend
+        from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=uri)
+
+
+def _all_runs(client: "MlflowClient", experiment: str, which: str = "") -> "Iterator[Run]":
+    token = None
+    while True:
+        page = client.search_runs([experiment], which, max_results=1000, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def read(uri: str, name: str) -> "Iterator[tuple[Result, pd.DataFrame]]":
+    """The finished trials of a sweep, latest first: result and answers (`train.score`) of each, as they were logged.
+
+    What lies on this machine is read where it lies: beside the database, as under a root, also one that was moved or
+    copied here; else where the store says. What a server keeps is downloaded, trial by trial.
+
+    Args:
+        uri: of the tracking store (`tracking_uri`).
+        name: of the sweep, which is its experiment's.
+
+    Raises:
+        BadInput: the store or the sweep is not there; while reading, a result that is not there or damaged.
+    """
+    database = Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+    if database is not None and not database.is_file():  # the client would make one
+        raise BadInput(f"tracking store {uri}: there is no such file; name the root or the store that was swept into")
+    with _usable(uri):
+        client = _client(uri)
+        experiment = client.get_experiment_by_name(name)
+        if experiment is None or experiment.lifecycle_stage == "deleted":
+            known = [one.name for one in client.search_experiments() if one.name != "Default"]
+            raise BadInput(f"no sweep {name!r} in {uri}{near(name, known)}")
+    beside = None if database is None else database.parent / "artifacts" / name
+    return _finished(uri, client, experiment, beside)
+
+
+def _finished(
+    uri: str, client: "MlflowClient", experiment: "Experiment", beside: Path | None
+) -> "Iterator[tuple[Result, pd.DataFrame]]":
+    with _usable(uri):
+        for run in _all_runs(client, experiment.experiment_id, "attributes.status = 'FINISHED'"):
+            places = _places(run, experiment, beside)
+            if places:
+                yield _logged(run, next((one for one in places if (one / results.RESULT).is_file()), places[-1]))
+                continue
+            with tempfile.TemporaryDirectory() as aside:
+                for name in (results.RESULT, results.ANSWERS):
+                    client.download_artifacts(run.info.run_id, name, aside)
+                found = _logged(run, Path(aside))
+            yield found
+
+
+def _logged(run: "Run", place: Path) -> "tuple[Result, pd.DataFrame]":
+    import pandas as pd
+
+    try:
+        result = Result.model_validate_json((place / results.RESULT).read_bytes())
+        return result, pd.read_parquet(place / results.ANSWERS)
+    except FileNotFoundError as error:
+        raise BadInput(
+            f"run {run.info.run_id} ({run.info.run_name}): no {Path(error.filename).name} in {place}; if the root was "
+            "moved, take its folder artifacts along, or submit the sweep again under it"
+        ) from None
+    except ValidationError as error:
+        raise BadInput(f"{place / results.RESULT}: damaged ({explain(error)})") from None
+    except (OSError, ValueError) as error:  # pyarrow's are ValueErrors
+        raise BadInput(f"{place / results.ANSWERS}: damaged ({str(error).partition(chr(10))[0]})") from None
+
+
+def _places(run: "Run", experiment: "Experiment", beside: Path | None) -> list[Path]:
+    """Folders of this machine in which a run's artifacts may lie; none if they have to be downloaded."""
+    where, within = run.info.artifact_uri, experiment.artifact_location
+    places = []
+    if beside is not None and where.startswith(f"{within}/"):
+        places.append(beside / urllib.parse.unquote(where.removeprefix(f"{within}/")))
+    parts = urllib.parse.urlsplit(where)
+    if parts.scheme in ("", "file"):
+        places.append(Path(urllib.parse.unquote(parts.path)))
+    return places
+
+
 class Tracker:
     """Writes the runs of one experiment."""
 
@@ -57,32 +185,11 @@ class Tracker:
         self.lost: Exception | None = None
         self._described: set[str] = set()
         self._queue: queue.Queue[tuple[Any, ...] | None] = queue.Queue()
-        if uri.startswith(("http://", "https://")):
-            try:
-                urllib.request.urlopen(uri.rstrip("/") + "/health", timeout=10).close()
-            except urllib.error.HTTPError:
-                pass  # it answers; what it minds, the client will say
-            except (OSError, ValueError, http.client.HTTPException) as error:
-                reason = getattr(error, "reason", error)
-                raise BadInput(
-                    f"tracking server {uri} does not answer ({reason}); start it, or leave out --tracking and "
-                    "MLFLOW_TRACKING_URI to write to SQLite under the root"
-                ) from None
-        logging.getLogger("alembic").setLevel(logging.ERROR)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what mlflow's imports say is not the user's to mend
-            from mlflow import MlflowClient
-
-        try:
+        with _usable(uri):
             with self._alone():  # processes that race to make the database fail
-                self.client = MlflowClient(tracking_uri=uri)
+                self.client = _client(uri)
                 self.experiment = self._experiment(sweep)
             self._runs, self._finished = self._existing()
-        except BadInput:
-            raise
-        except Exception as error:  # SQLAlchemy's, alembic's and the drivers' own among them
-            first = str(error).strip().partition("\n")[0]
-            raise BadInput(f"tracking store {uri} cannot be used: {first}") from None
         self._thread = threading.Thread(target=self._write_all, name="mlflow", daemon=True)
         self._thread.start()
 
@@ -120,18 +227,14 @@ class Tracker:
 
     def _existing(self) -> tuple[dict[str, str], set[str]]:
         """trial id -> run id, and the ids of trials whose run is complete."""
-        runs, finished, token = {}, set(), None
-        while True:
-            page = self.client.search_runs([self.experiment], max_results=1000, page_token=token)
-            for run in page:
-                trial_id = run.data.tags.get("trial_id")
-                if trial_id:
-                    runs[trial_id] = run.info.run_id
-                    if run.info.status == "FINISHED":
-                        finished.add(trial_id)
-            token = page.token
-            if not token:
-                return runs, finished
+        runs, finished = {}, set()
+        for run in _all_runs(self.client, self.experiment):
+            trial_id = run.data.tags.get("trial_id")
+            if trial_id:
+                runs[trial_id] = run.info.run_id
+                if run.info.status == "FINISHED":
+                    finished.add(trial_id)
+        return runs, finished
 
     def epoch(self, trial: Trial, row: Row) -> None:
         """A training epoch, shown while the trial runs."""

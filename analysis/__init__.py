@@ -1,0 +1,1 @@
+"""What a sweep's results say: tables, statistics, verdicts. Reads MLflow; needs neither torch nor Ray."""
