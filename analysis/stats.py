@@ -301,15 +301,17 @@ def holm(p: ArrayLike) -> Floats:
 
 @dataclass(frozen=True)
 class Needed:
-    """What would be enough, the other staying as it is; None if no number is.
+    """What would be enough.
 
     Attributes:
-        triplets: evaluated, in all.
-        repeats: of each fine-tuned cell; None also if nothing is known of them.
+        triplets: evaluated in all, with as many repeats; None if no number is enough.
+        repeats: of each fine-tuned cell, on as many triplets; None if no number is, or nothing is known of them.
+        times: or so many times as many of both.
     """
 
     triplets: int | None
     repeats: int | None
+    times: float
 
 
 def needed(found: Estimate, distance: float, *, level: float = 0.95, power: float = 0.8) -> Needed:
@@ -328,6 +330,7 @@ def needed(found: Estimate, distance: float, *, level: float = 0.95, power: floa
     return Needed(
         triplets=enough(found.n, judgements, seeds),
         repeats=enough(repeats, seeds, judgements) if repeats > 1 else None,
+        times=(judgements + seeds) / allowed,
     )
 
 

@@ -129,7 +129,7 @@ class Verdict:
             ways.append(f"{need.triplets:,} triplets (there are {self.estimate.n:,})")
         if need.repeats is not None:
             ways.append(f"{need.repeats:,} repeats of each cell (there are {self.estimate.repeats})")
-        return " or ".join(ways) or "more triplets and more repeats, neither alone,"
+        return " or ".join(ways) or f"{need.times:.1f} times as many triplets and repeats"
 
     def __str__(self) -> str:
         low, high = self.interval

@@ -4,8 +4,12 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +54,45 @@ def humansim(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command(*arguments), env=environment(**more), capture_output=True, text=True, timeout=1500, check=False
     )
+
+
+@contextlib.contextmanager
+def tracking_server(folder: Path) -> Iterator[str]:
+    """A real `mlflow server` on this machine, with a database and artifacts in a folder; gives its address."""
+    folder.mkdir()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    uri = f"http://127.0.0.1:{port}"
+    arguments = [
+        "--backend-store-uri",
+        f"sqlite:///{folder}/mlflow.db",
+        "--artifacts-destination",
+        str(folder / "files"),
+    ]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "mlflow", "server", *arguments, "--port", str(port), "--workers", "1"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        end = time.monotonic() + 200
+        while not _answers(uri):
+            assert server.poll() is None, "mlflow server ended"
+            assert time.monotonic() < end, "mlflow server does not answer"
+            time.sleep(0.05)
+        yield uri
+    finally:
+        kill_all(server)
+
+
+def _answers(uri: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{uri}/health", timeout=5) as reply:
+            return bool(reply.status == 200)
+    except OSError:
+        return False
 
 
 def start(*arguments: str) -> subprocess.Popen[bytes]:

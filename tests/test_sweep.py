@@ -4,11 +4,8 @@ import os
 import random
 import shutil
 import signal
-import socket
 import subprocess
-import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,6 +24,7 @@ from sweeping import (
     kill_all,
     last_json,
     start,
+    tracking_server,
     trials_of,
 )
 
@@ -240,22 +238,9 @@ def test_a_sweep_cannot_be_submitted_twice_at_once(file: Path, tmp_path: Path) -
 
 def test_a_tracking_server_takes_the_runs_and_their_artifacts(calm: Root, tmp_path: Path) -> None:
     """A real `mlflow server` on this machine, named by the environment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    uri, store = f"http://127.0.0.1:{port}", tmp_path / "server"
-    store.mkdir()
     sweep = tmp_path / "tracked.py"
     sweep.write_text(SMALL.split("    grid=[")[0] + '    grid={"backbone": ["pixels"], "resolution": [8, 16]},\n)\n')
-    arguments = ["--backend-store-uri", f"sqlite:///{store}/mlflow.db", "--artifacts-destination", str(store / "files")]
-    server = subprocess.Popen(
-        [sys.executable, "-m", "mlflow", "server", *arguments, "--port", str(port), "--workers", "1"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        wait_for(lambda: answers(uri), server)
+    with tracking_server(tmp_path / "server") as uri:
         done = humansim("sweep", str(sweep), "--root", str(tmp_path / "root"), "--serial", MLFLOW_TRACKING_URI=uri)
         assert done.returncode == 0, done.stderr
         assert done.stdout.splitlines()[-1].endswith(f"Runs: {uri}")
@@ -266,16 +251,6 @@ def test_a_tracking_server_takes_the_runs_and_their_artifacts(calm: Root, tmp_pa
         assert [run.info.status for run in runs] == ["FINISHED", "FINISHED"]
         names = {artifact.path for artifact in client.list_artifacts(runs[0].info.run_id)}
         assert names == {results.RESULT, results.ANSWERS}
-    finally:
-        kill_all(server)
-
-
-def answers(uri: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{uri}/health", timeout=5) as reply:
-            return bool(reply.status == 200)
-    except OSError:
-        return False
 
 
 def wait_for(condition: object, driver: subprocess.Popen, seconds: float = 200) -> None:

@@ -1,0 +1,139 @@
+"""Verdicts: the rule, and what it says of studies whose truth is known."""
+
+import math
+
+import numpy as np
+import pytest
+
+from analysis.planted import MEASURE, planted
+from analysis.stats import Estimate, estimate, mean
+from analysis.verdict import Direction, decide, judge, p_of_decision, within_family
+from humansim.errors import BadInput
+
+SMALLEST = 0.01
+
+
+def compared(effect: float, queries: int, seed: int = 0, **shape: object) -> Estimate:
+    """Two models whose true scores differ by `effect`, on so many triplets."""
+    answers = planted({"a": 0.66 + effect, "b": 0.66}, np.random.default_rng(seed), queries=queries, **shape)
+    return estimate(answers, mean([("a", MEASURE)], answers.sets) - mean([("b", MEASURE)], answers.sets))
+
+
+RULE = {
+    # interval in points: greater, less, different, same
+    (1.2, 3.0): ("supported", "refuted", "supported", "refuted"),
+    (0.2, 3.0): ("undecided", "refuted", "undecided", "undecided"),  # there is an effect; whether it matters is open
+    (0.2, 0.8): ("refuted", "refuted", "refuted", "supported"),  # there is an effect, and it does not matter
+    (-0.8, 0.8): ("refuted", "refuted", "refuted", "supported"),
+    (-3.0, 0.8): ("refuted", "undecided", "undecided", "undecided"),
+    (-3.0, 3.0): ("undecided", "undecided", "undecided", "undecided"),
+    (-3.0, -1.2): ("refuted", "supported", "supported", "refuted"),
+    (1.0, 3.0): ("undecided", "refuted", "undecided", "undecided"),  # the limit itself is in neither
+    (-3.0, 1.0): ("undecided", "undecided", "undecided", "undecided"),
+    (math.nan, math.nan): ("undecided", "undecided", "undecided", "undecided"),
+}
+DIRECTIONS: tuple[Direction, ...] = ("greater", "less", "different", "same")
+
+
+@pytest.mark.parametrize("interval", RULE)
+def test_the_rule(interval: tuple[float, float]) -> None:
+    low, high = (end / 100 for end in interval)
+    assert tuple(decide(low, high, SMALLEST, direction) for direction in DIRECTIONS) == RULE[interval]
+
+
+def test_without_a_smallest_effect_the_rule_is_the_usual_test() -> None:
+    assert [decide(0.001, 0.02, 0), decide(-0.02, -0.001, 0), decide(-0.01, 0.01, 0)] == [
+        "supported",
+        "refuted",
+        "undecided",
+    ]
+    with pytest.raises(BadInput, match=r"smallest effect of interest is -0\.01"):
+        decide(0.1, 0.2, -0.01)
+
+
+def test_planted_effects_are_judged_as_they_should_be() -> None:
+    said = {
+        "known effect": judge("a is better", compared(0.03, 10_000), SMALLEST),
+        "none": judge("a is better", compared(0.0, 20_000), SMALLEST),
+        "too small to matter": judge("a is better", compared(0.006, 40_000), SMALLEST),
+        "too small to matter, few triplets": judge("a is better", compared(0.004, 1000), SMALLEST),
+        "none, few triplets": judge("a is better", compared(0.0, 500), SMALLEST),
+        "contrary": judge("a is better", compared(-0.03, 2000), SMALLEST),
+    }
+    assert {name: verdict.outcome for name, verdict in said.items()} == {
+        "known effect": "supported",
+        "none": "refuted",
+        "too small to matter": "refuted",
+        "too small to matter, few triplets": "undecided",
+        "none, few triplets": "undecided",
+        "contrary": "refuted",
+    }
+    # No p-value against 0 makes an effect matter.
+    assert said["too small to matter"].estimate.p() < 0.05
+
+
+def test_no_difference_can_be_concluded() -> None:
+    assert judge("they are alike", compared(0.0, 20_000), SMALLEST, "same").outcome == "supported"
+    assert judge("they are alike", compared(0.0, 300), SMALLEST, "same").outcome == "undecided"
+    assert judge("they are alike", compared(0.03, 10_000), SMALLEST, "same").outcome == "refuted"
+    assert judge("they differ", compared(-0.03, 10_000), SMALLEST, "different").outcome == "supported"
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_the_p_value_is_that_of_the_decision(direction: Direction) -> None:
+    seen = set()
+    for seed, effect in enumerate(np.linspace(-0.04, 0.04, 20)):
+        found = compared(float(effect), 6000, seed)
+        outcome = judge("", found, SMALLEST, direction).outcome
+        p = p_of_decision(found, SMALLEST, direction)
+        if abs(p - 0.05) > 0.002:  # the resamples' own step
+            assert (outcome != "undecided") == (p < 0.05)
+        seen.add(outcome)
+    assert seen == {"supported", "refuted", "undecided"}
+
+
+def test_a_family_is_corrected_and_what_does_not_hold_is_undecided() -> None:
+    alone = [judge(f"claim {i}", compared(0.02, 3000, seed=i), SMALLEST) for i in range(8)]
+    alone.append(judge("sure", compared(0.06, 3000), SMALLEST))
+    together = within_family(alone)
+    assert [one.family for one in together] == [9] * 9
+    assert all(after.p >= before.p for before, after in zip(alone, together, strict=True))
+    lost = [i for i, one in enumerate(together) if alone[i].outcome == "supported" and one.outcome == "undecided"]
+    assert lost
+    assert together[-1].outcome == "supported"
+    assert [one.interval for one in together] == [one.interval for one in alone]
+    assert within_family([]) == []
+
+
+def test_an_undecided_verdict_says_what_would_decide() -> None:
+    sure, open_ = (judge("a is better", compared(effect, 1000), SMALLEST) for effect in (0.08, 0.02))
+    assert sure.would_decide == ""
+    assert open_.would_decide.count("triplets (there are 1,000)") == 2
+    assert "if it is 0 or 2.00" in open_.would_decide
+    trained = judge("a is better", compared(0.02, 10_000, repeats=3, between=0.02), SMALLEST)
+    assert trained.outcome == "undecided"
+    assert trained.unit == "query image, 3 or more repeats"
+    assert "repeats of each cell (there are 3) if it is 0 or 2.00" in trained.would_decide
+    both = judge("a is better", compared(0.02, 500, seed=1, repeats=3, between=0.02), SMALLEST)
+    assert "times as many triplets and repeats if it is 0 or 2.00" in both.would_decide
+
+
+def test_a_verdict_says_all_that_a_reader_needs() -> None:
+    found = compared(0.03, 10_000)
+    verdict = judge(
+        "a is better",
+        found,
+        SMALLEST,
+        parts={"one": found},
+        partial=["c has not finished"],
+        simulated=True,
+    )
+    low, high = found.interval()
+    assert str(verdict).splitlines() == [
+        "supported: a is better",
+        f"  {100 * found.value:+.2f} points of 2AFC [{100 * low:+.2f}, {100 * high:+.2f}], smallest of interest 1.00 "
+        f"(greater), p = {verdict.p:.3g}, 10,000 triplets, resampled by query image",
+        "  partial: c has not finished",
+        "  judges simulated",
+    ]
+    assert (verdict.effect, verdict.interval, verdict.unit) == (found.value, (low, high), "query image")
