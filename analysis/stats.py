@@ -149,8 +149,8 @@ def estimate(
     protocols), only what they have in common is paired, and each mean is over its own.
 
     Args:
-        unit: what is independent: "query": new images; "judgement": new trials on the same images. A trial has one
-            query, so the first is the wider claim and the wider interval.
+        unit: what is independent: "query": new images; "judgement": new trials on the same images. In the published
+            releases a trial has one query, so the first is the wider claim and the wider interval.
         resamples: of the bootstrap.
 
     Raises:
@@ -166,13 +166,14 @@ def estimate(
         if groups < 2:
             drawn = np.full(resamples, np.nan)
         else:
-            totals = resampled(sums.reshape(groups, -1), groups - 1, resamples, rng)
-            drawn = _value(totals.reshape(-1, *sums.shape[1:])) - found
+            totals = resampled(sums.reshape(groups, -1), groups - 1, resamples, rng).reshape(-1, *sums.shape[1:])
+            told = (totals[:, 1] > 0).all(axis=1)  # where a small set shares queries with others, it may come out empty
+            drawn = _value(totals[told] if told.all() else rng.choice(totals[told], resamples)) - found
         deviations += drawn
         squares += float(drawn.var()) ** 2 / max(1, groups - 1)
     variance = {"judgements": float(deviations.var()), "repeats": repeats.variance}
     total = variance["judgements"] + variance["repeats"]
-    df = total**2 / squares if squares > 0 else np.inf
+    df = total**2 / squares if total > 0 else np.inf
     deviations += np.sqrt(repeats.variance) * rng.standard_normal(resamples)
     if np.isfinite(df):
         deviations /= np.sqrt(rng.chisquare(df, resamples) / df)
@@ -330,7 +331,7 @@ def needed(found: Estimate, distance: float, *, level: float = 0.95, power: floa
     return Needed(
         triplets=enough(found.n, judgements, seeds),
         repeats=enough(repeats, seeds, judgements) if repeats > 1 else None,
-        times=(judgements + seeds) / allowed,
+        times=(judgements + seeds) / allowed if allowed > 0 else np.inf,
     )
 
 

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+import numpy as np
+
 from analysis.stats import Estimate, holm, needed
 from humansim.errors import BadInput
 
@@ -110,6 +112,8 @@ class Verdict:
         """
         if self.outcome != "undecided":
             return ""
+        if np.isnan(self.estimate.se):
+            return "more triplets: a set has fewer than two that are independent"
         limits = {"greater": (self.smallest,), "less": (-self.smallest,)}
         near = min(abs(self.effect - x) for x in limits.get(self.direction, (self.smallest, -self.smallest)))
         cases = [(near, f"if the effect is {100 * self.effect:+.2f} points")]
@@ -129,7 +133,9 @@ class Verdict:
             ways.append(f"{need.triplets:,} triplets (there are {self.estimate.n:,})")
         if need.repeats is not None:
             ways.append(f"{need.repeats:,} repeats of each cell (there are {self.estimate.repeats})")
-        return " or ".join(ways) or f"{need.times:.1f} times as many triplets and repeats"
+        if not ways:
+            ways = [f"{need.times:.1f} times as many triplets and repeats" if need.times < np.inf else "nothing"]
+        return " or ".join(ways)
 
     def __str__(self) -> str:
         low, high = self.interval

@@ -223,6 +223,21 @@ def test_one_cluster_tells_no_interval() -> None:
     assert (found.p(), found.p_equivalent(0.5)) == (1, 1)
 
 
+def test_a_small_set_that_a_resample_may_miss_takes_no_sense_away() -> None:
+    """Sets of two triplets each, of queries that they share with a large one."""
+    answers = planted({"a": 0.7, "b": 0.66}, rng(), sets=("one/x", "one/y"), queries=200)
+    few = np.r_[np.arange(200), 200, 201, 202]
+    answers = replace(
+        answers,
+        nearer=answers.nearer[:, few],
+        **{name: getattr(answers, name)[few] for name in ("set", "choice", "judges", "judgement", "query")},
+    )
+    found = estimate(answers, two(answers))
+    assert np.isfinite(found.draws).all()
+    small = differences(answers)[200:]
+    assert found.se == pytest.approx(np.hypot(0.5 * small.std() / np.sqrt(3), 0.5 * 0.35 / np.sqrt(200)), rel=0.25)
+
+
 def test_holm_is_holms() -> None:
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])  # Wright 1992's rule by hand
     assert holm([0.6, 0.7]).tolist() == [1, 1]

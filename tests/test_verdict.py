@@ -1,6 +1,7 @@
 """Verdicts: the rule, and what it says of studies whose truth is known."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -116,6 +117,15 @@ def test_an_undecided_verdict_says_what_would_decide() -> None:
     assert "repeats of each cell (there are 3) if it is 0 or 2.00" in trained.would_decide
     both = judge("a is better", compared(0.02, 500, seed=1, repeats=3, between=0.02), SMALLEST)
     assert "times as many triplets and repeats if it is 0 or 2.00" in both.would_decide
+
+
+def test_what_no_number_decides_is_said() -> None:
+    lone = judge("a is better", compared(0.02, 1, triplets=30), SMALLEST)
+    assert (lone.outcome, lone.p) == ("undecided", 1)
+    assert lone.would_decide == "more triplets: a set has fewer than two that are independent"
+    alike = judge("a is better", compared(0.0, 300), 0.0)
+    twins = replace(alike, estimate=replace(alike.estimate, value=0.0))
+    assert twins.would_decide == "nothing if the effect is +0.00 points"
 
 
 def test_a_verdict_says_all_that_a_reader_needs() -> None:
