@@ -14,13 +14,13 @@ import optuna
 
 from humansim import plan
 from humansim.errors import BadInput
-from humansim.plan import Asked, Ledger
+from humansim.order import Length, Order, unknown
+from humansim.plan import STARTUP, Asked, Ledger
 from humansim.results import Failure, Outcome, Result
 from humansim.spec import Cell, Choice, Space, Sweep, Trial, Variant, digest, near
 
-ALIKE = 5  # trials that fail alike, before any has finished, are enough to know that all will
+ALIKE = 5  # trials that fail alike, before any has finished, are enough to know that all will, if they differ
 SAMPLERS = ("TPESampler", "GPSampler", "RandomSampler")
-STARTUP = 10  # samples of a cell drawn at random before the sampler learns (Optuna's own default)
 
 Told = tuple[dict[str, Any], float | None]
 
@@ -103,9 +103,7 @@ class _CellSearch:
         if index < self.samples:
             if not self.cell.search:
                 return self.cell.trial
-            needed = self.asked[: max(0, index - self.sweep.parallel + 1)]
-            if len(needed) < STARTUP:
-                needed = []  # the sampler would not look at them
+            needed = self.asked[: plan.waits_for(self.sweep, self.cell, index)]
             if any(trial.id not in outcomes for trial in needed):
                 return None
             history = [(self._settings(trial), _value(outcomes[trial.id])) for trial in needed]
@@ -156,6 +154,7 @@ class Search:
         ledger: what was asked earlier, and where to note what is asked now.
         known: looks up how a trial ended earlier, None if it has not; such a trial is not asked for again.
         on_known: called with each such trial's outcome, once.
+        length: how long a trial takes, as far as that is known: what takes longest is asked for first (`order`).
     """
 
     def __init__(
@@ -164,6 +163,7 @@ class Search:
         ledger: Ledger,
         known: Callable[[Trial], Outcome | None] = lambda trial: None,
         on_known: Callable[[Outcome], None] = lambda outcome: None,
+        length: Length = unknown,
     ) -> None:
         self.ledger, self.known, self.on_known = ledger, known, on_known
         _sampler(sweep.sampler, 0)  # what is wrong with it is known before anything runs
@@ -172,15 +172,15 @@ class Search:
         self.cells = [_CellSearch(sweep, cell, before[cell.key]) for cell in every]
         self.outcomes: dict[str, Outcome] = {}
         self.hopeless: str | None = None  # why nothing is asked for any more: the first trials all failed alike
-        self._first: list[Outcome] = []
+        self._alike: list[Failure] | None = []  # all that have ended, as long as all failed for the same reason
         self.running: dict[str, Trial] = {}
         self._asked_by: dict[str, list[str]] = {}
         for cell in self.cells:
             for trial in cell.asked:
                 self._asked_by.setdefault(trial.id, []).append(cell.cell.key)
-        self._again = deque(trial for cell in self.cells for trial in cell.asked)
-        self._ready = deque(self.cells)
-        self._blocked: list[_CellSearch] = []
+        self.order = Order(sweep, every, [len(cell.asked) for cell in self.cells], length)
+        longest_first = sorted(range(len(every)), key=lambda i: -self.order.seconds[i])
+        self._again = deque(trial for i in longest_first for trial in self.cells[i].asked)
 
     @property
     def size(self) -> int:
@@ -192,7 +192,7 @@ class Search:
         """Nothing is left to ask for or to wait for."""
         if self.hopeless is not None:
             return not self.running
-        return not (self._again or self.running or self._ready or self._blocked)
+        return not (self._again or self.running or self.order)
 
     def ask(self) -> Trial | None:
         """The next trial to run, now the caller's to tell; None if there is none, or none before others are told."""
@@ -218,35 +218,48 @@ class Search:
         """How a trial ended."""
         self.running.pop(outcome.trial.id, None)
         self._note(outcome)
-        if len(self._first) < ALIKE:
-            self._first.append(outcome)
-            reasons = {one.reason if isinstance(one, Failure) and one.kind == "error" else None for one in self._first}
-            if len(self._first) == ALIKE and len(reasons) == 1:
-                self.hopeless = reasons.pop()
+        if self._alike is None:
+            return
+        if not (isinstance(outcome, Failure) and outcome.kind == "error"):
+            self._alike = None
+            return
+        self._alike.append(outcome)
+        if len({failure.reason for failure in self._alike}) > 1:
+            self._alike = None
+        elif len(self._alike) >= ALIKE and all(self._tried_more_than_one(field) for field in ("backbone", "paradigm")):
+            self.hopeless = outcome.reason
+
+    def _tried_more_than_one(self, field: str) -> bool:
+        """Whether what failed so far differs in a field of a trial, if the sweep does: one of many may be broken."""
+        there = {getattr(cell.cell.trial, field) for cell in self.cells}
+        tried = {getattr(failure.trial, field) for failure in self._alike or ()}
+        return len(tried) > 1 or len(there) == 1
 
     def _note(self, outcome: Outcome) -> None:
         self.outcomes[outcome.trial.id] = outcome
-        self._ready.extendleft(reversed(self._blocked))
-        self._blocked.clear()
+        self.order.end()
 
     def _next(self) -> Trial | None:
         if self._again:
             return self._again.popleft()
-        # In turn: the first samples of all cells before the second of any, so that every cell is under way early.
-        while self._ready:
-            cell = self._ready.popleft()
-            if len(cell.asked) == cell.wanted:
-                continue
+        while (i := self.order.next()) is not None:
+            cell = self.cells[i]
             trial = cell.next(self.outcomes)
             if trial is not None:
                 self.ledger.append(Asked(cell.cell.key, len(cell.asked), trial))
                 cell.asked.append(trial)
                 self._asked_by.setdefault(trial.id, []).append(cell.cell.key)
-                self._ready.append(cell)
+                self.order.ask(i)
                 return trial
             if len(cell.asked) < cell.wanted:
-                self._blocked.append(cell)
+                self.order.wait(i)
+            else:
+                self.order.close(i)
         return None
+
+    def part(self, trial: Trial) -> float:
+        """How much of the work that is left is this trial's, which has just been asked for, in (0, 1]."""
+        return self.order.part(trial, len(self._again))
 
     def cells_of(self, trial: Trial) -> list[str]:
         """Keys of the cells that have asked for a trial."""
