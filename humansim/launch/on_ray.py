@@ -13,9 +13,10 @@ import logging
 import os
 import shutil
 import time
-from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
+
+from humansim.launch.packing import READY, Packer, Place, Share
 
 # Read by Ray when it is imported. Workers use the environment that is there instead of building one with uv; Tune's own
 # loggers and reports stay quiet; several trials are kept ready, so that no slot waits for the driver.
@@ -25,7 +26,7 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "16")
+os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(READY))
 
 import ray
 from ray import tune
@@ -35,9 +36,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from humansim import results
 from humansim.errors import BadInput
 from humansim.launch import Follow, Runner, attempt, failed, raised
-from humansim.launch.packing import TIMES, Place, Share, more, share_of
 from humansim.probes import Probe
-from humansim.results import Failure, Result
+from humansim.results import Result
 from humansim.root import Root
 from humansim.search import Search
 from humansim.spec import Trial
@@ -317,10 +317,8 @@ class _Feed(Searcher):
         self, search: Search, root: Root, follow: Follow, place: Place, peak: Callable[[Trial], int | None]
     ) -> None:
         super().__init__()
-        self.search, self.root, self.follow, self.place, self.peak = search, root, follow, place, peak
+        self.packer, self.root, self.follow, self.place = Packer(search, place, peak), root, follow, place
         self.given: dict[str, tuple[Trial, Share]] = {}
-        self.again: deque[tuple[Trial, Share]] = deque()  # ran out of memory, or has to wait for room
-        self.short: Counter[str] = Counter()  # how often each trial ran out of memory
         self.error: Exception | None = None
 
     def suggest(self, trial_id: str) -> Any:
@@ -329,28 +327,24 @@ class _Feed(Searcher):
         except Exception as error:  # Tune would bury it in its own
             self.error, given = error, None
         if given is None:
-            over = self.error is not None or (self.search.done and not self.again)
-            return Searcher.FINISHED if over else None
+            return Searcher.FINISHED if self.error is not None or self.packer.done else None
         trial, share = given
         if not self._has_room(trial):
-            self.again.appendleft(given)  # Tune does not see what Ray Train sets aside: it would start all of them
+            self.packer.put_back(*given)  # Tune does not see what Ray Train sets aside: it would start all of them
             return None
         self.given[trial_id] = given
         return {"trial": trial.model_dump_json(), "workers": _workers(trial), **vars(share)}
 
     def _next(self) -> tuple[Trial, Share] | None:
-        if self.error is not None:
+        given = self.packer.next() if self.error is None else None
+        if given is None:
             return None
-        if self.again:
-            return self.again.popleft()
-        trial = self.search.ask()
-        if trial is None:
-            return None
+        trial = given[0]
         if trial.threads > self.place.cpus:
             raise BadInput(f"a trial wants {trial.threads} threads; the largest node has {self.place.cpus} CPUs")
         if _workers(trial) > self._rooms():
             raise BadInput(f"a trial wants {trial.workers} workers; the cluster has room for {self._rooms()}")
-        return trial, share_of(trial, self.place, self.peak(trial))
+        return given
 
     def _rooms(self) -> int:
         """Workers that fit on the cluster."""
@@ -381,14 +375,9 @@ class _Feed(Searcher):
             if outcome is None:
                 reason = f"its process or node died {RETRIES + 1} times (killed, crashed or out of memory)"
                 outcome = failed(trial, self.root, "lost", reason)
-            if isinstance(outcome, Failure) and outcome.kind == "oom" and self.short[trial.id] < TIMES:
-                larger = more(share, self.place)
-                if larger is not None:
-                    self.short[trial.id] += 1
-                    results.forget_failure(self.root, trial)
-                    self.again.append((trial, larger))
-                    return
-            self.search.tell(outcome)
+            if not self.packer.end(outcome, share):
+                results.forget_failure(self.root, trial)
+                return
             self.follow.ended(outcome)
         except Exception as problem:
             self.error = problem
