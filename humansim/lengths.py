@@ -221,7 +221,7 @@ class _Device:
     """What is known of one device."""
 
     def __init__(self) -> None:
-        self.own, self.learnt, self.corrections = _Measurements(), _Measurements(), _Corrections()
+        self.own, self.learnt, self.corrections = _Measurements(), _Measurements(), Corrections()
 
     @property
     def conditions(self) -> set[str]:
@@ -252,7 +252,7 @@ class _Measurements:
         return self._typical[key]
 
 
-class _Corrections:
+class Corrections:
     """Actual by predicted seconds: how the machine at work differs from the machine that was measured."""
 
     def __init__(self) -> None:
@@ -270,7 +270,7 @@ class _Corrections:
         """
         return _ratio(self.of_conditions.get(key) or (self.every if len(self.every) >= ENOUGH else ()))
 
-    def interval(self, planned: Iterable[tuple[str, float]]) -> tuple[float, float]:
+    def interval(self, planned: Iterable[tuple[str, float]], at_once: int = 1) -> tuple[float, float]:
         """Between which factors of their sum the truth lies, four times of five.
 
         A ratio (its logarithm) is that of its conditions, which all trials of these share, and a scatter of its own.
@@ -294,10 +294,13 @@ class _Corrections:
         variance = new = 0.0
         for key, some in of_conditions.items():
             part, finished = sum(some) / total, len(self.of_conditions.get(key, ()))
-            variance += scatter * sum((seconds / total) ** 2 for seconds in some)
+            variance += scatter * at_once * sum((seconds / total) ** 2 for seconds in some)
             variance += part**2 * (scatter / finished if finished else between)
             new += 0.0 if finished else part
-        variance += new**2 * (between / len(logs) + scatter / len(self.every))
+        finished_in_all = sum(predicted for _, predicted in self.every)
+        of_kinds = sum(sum(p for _, p in some) ** 2 for some in self.of_conditions.values()) / finished_in_all**2
+        of_trials = sum(predicted**2 for _, predicted in self.every) / finished_in_all**2
+        variance += new**2 * (between * of_kinds + scatter * of_trials)
         width = TENTH * (1 + 0.66 / freedom) * math.sqrt(variance)  # Student's t, nearly
         return math.exp(-width), math.exp(width)
 

@@ -31,13 +31,14 @@ class Order:
     def __init__(self, sweep: Sweep, cells: Sequence[Cell], asked: Sequence[int], length: Length = unknown) -> None:
         self.sweep, self.cells, self.asked, self.length = sweep, cells, list(asked), length
         self.wanted = [wanted(sweep, cell) for cell in cells]
-        first: dict[object, int] = {}
-        self._first = [first.setdefault((c.trial.backbone, c.trial.paradigm), i) == i for i, c in enumerate(cells)]
         self._stand_ins = [stand_in(cell) for cell in cells]
         self._ended = 0
         self._waiting: set[int] = set()
         self._line: list[tuple[bool, float, int, int]] = []
         self._look()
+        longest_first = sorted(range(len(cells)), key=lambda cell: -self.seconds[cell])
+        kinds = {(cells[i].trial.backbone, cells[i].trial.paradigm): i for i in reversed(longest_first)}
+        self._first_of_kind = set(kinds.values())
         for cell in range(len(cells)):
             self._join(cell)
 
@@ -96,4 +97,4 @@ class Order:
     def _place(self, cell: int) -> tuple[bool, float, int, int]:
         asked = self.asked[cell]
         way = in_a_row(self.sweep, self.cells[cell], asked) * self.seconds[cell]
-        return asked > 0 or not self._first[cell], -way, asked, cell
+        return asked > 0 or cell not in self._first_of_kind, -way, asked, cell
