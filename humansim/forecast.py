@@ -145,7 +145,7 @@ def forecast(plan: Plan, root: Root, *, device: str | None = None, slots: int | 
     elapsed = None
     if len(known) == len(to_run):
         elapsed = START + seconds if to_run else 0.0
-    spread = lengths.interval(known, device)
+    spread = lengths.interval(known, device, slots)
     return Forecast(device, to_run, finished, unmeasured, lengths.missing, slots, at_once, elapsed, spread)
 
 

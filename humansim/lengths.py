@@ -205,13 +205,15 @@ class Lengths:
             self.missing[str(trial.source)] = str(error)
             return None
 
-    def interval(self, planned: Iterable[tuple[Trial, float]], device: str) -> tuple[float, float]:
-        """Between which factors of what is predicted of all these trials together the truth lies, four times of five.
+    def interval(self, planned: Iterable[tuple[Trial, float]], device: str, slots: int = 1) -> tuple[float, float]:
+        """Between which factors of what is predicted of these trials together the truth lies, four times of five.
 
         Args:
             planned: trials, and the seconds that are predicted of each.
+            slots: GPUs, or trials at a time, that they share.
         """
-        return self._device(device).corrections.interval((_network(trial), seconds) for trial, seconds in planned)
+        known = [(_network(trial), seconds) for trial, seconds in planned]
+        return self._device(device).corrections.interval(known, slots)
 
     def _device(self, name: str) -> "_Device":
         return self._on.setdefault(name, _Device())
@@ -270,23 +272,24 @@ class Corrections:
         """
         return _ratio(self.of_conditions.get(key) or (self.every if len(self.every) >= ENOUGH else ()))
 
-    def interval(self, planned: Iterable[tuple[str, float]], at_once: int = 1) -> tuple[float, float]:
-        """Between which factors of their sum the truth lies, four times of five.
+    def interval(self, planned: Sequence[tuple[str, float]], slots: int = 1) -> tuple[float, float]:
+        """Between which factors of their elapsed time the truth lies, four times of five.
 
         A ratio (its logarithm) is that of its conditions, which all trials of these share, and a scatter of its own.
-        The scatter shrinks with the number of trials. What conditions share does not: where none of their trials has
-        finished, it is as uncertain as conditions differ; else it is known as well as their finished trials tell. Both
-        variances are estimated by moments from finished trials (one-way analysis of variance). While too few have
-        finished, or all of one kind, conditions are taken to differ as `UNSURE` has it. A drift of the whole machine
-        is not in it.
+        What is shared does not shrink with the number of trials: where none of its trials has finished, it is as
+        uncertain as conditions differ; else it is known as well as these tell. The scatter does, but only as trials
+        follow each other: on many slots the last one to end says when all has ended. Both variances are estimated by
+        moments from finished trials (one-way analysis of variance). While too few have finished, or all of one kind,
+        conditions are taken to differ as `UNSURE` has it. That the whole machine becomes slower is not in it.
 
         Args:
             planned: conditions and predicted seconds of each trial.
+            slots: how many run at a time.
         """
         of_conditions: dict[str, list[float]] = defaultdict(list)
         for key, seconds in planned:
             of_conditions[key].append(seconds)
-        total = sum(sum(some) for some in of_conditions.values())
+        total, at_once = sum(seconds for _, seconds in planned), min(slots, len(planned))
         if len(self.every) < ENOUGH or not total:
             return UNSURE
         logs = [[math.log(actual / predicted) for actual, predicted in some] for some in self.of_conditions.values()]
