@@ -2,21 +2,26 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from test_search import result
 
 from humansim import forecast, measuring, plan, probes, results, sources, train
 from humansim.cli import main
 from humansim.fit_sets import choose_fit, count_fit
 from humansim.forecast import Expected
-from humansim.lengths import UNSURE, counter
+from humansim.launch.packing import READY, Packer, Place
+from humansim.lengths import UNSURE, Lengths, counter
 from humansim.material import prepare
 from humansim.plan import Asked, Ledger, checked
 from humansim.probes import Probe, conditions, data_conditions
 from humansim.results import Result
 from humansim.root import Root
+from humansim.search import Search
 from humansim.spec import Sweep, Trial, Uniform, Variant
 from humansim.splits import split
+from humansim.virtual import Gpus
 
 SAMPLE = Variant("sample", queries=24, pairs=2)
 TINY = Trial(
@@ -218,6 +223,53 @@ def test_more_slots_end_sooner_and_cost_the_same(root: Root) -> None:
     assert one.device_hours == two.device_hours == pytest.approx(sum(e.seconds or 0 for e in one.to_run) / 3600)
     assert (one.checkpoints, many.checkpoints, one.disk) == (300, 5 * 300, 7 * 110)  # repeats wait
     assert one.spread == UNSURE
+
+
+@pytest.mark.parametrize(("device", "slots"), [("cpu (any)", 1), ("cpu (any)", 3), ("NVIDIA L4", 1), ("NVIDIA L4", 3)])
+def test_a_forecast_goes_the_way_of_the_search(root: Root, device: str, slots: int) -> None:
+    """What is forecast is what the real search and the real packer do if each trial takes what is predicted."""
+    kinds = [{"backbone": ["miniature:alexnet", "miniature:resnet50"], "paradigm": ["rotation"]}]
+    sweep = Sweep(
+        name="s",
+        base=TINY,
+        grid=[{"paradigm": [None]}, *kinds, {"epochs": [1, 4]}],
+        search={"lr": Uniform(low=1e-4, high=1e-2)},
+        samples=12,
+        repeats=3,
+        parallel=1,
+    )
+    for i, cell in enumerate(plan.cells(sweep)):
+        peak, memory = (i + 1) * 2 * 2**30, 24 * 2**30 * (device == "NVIDIA L4")
+        probes.keep(root, probe(cell.trial, device, step=0.5 + i, peak_memory=peak, device_memory=memory))
+    ahead = forecast.forecast(plan.plan(sweep, root), root, slots=slots)
+    assert ahead.device == device
+
+    lengths = Lengths(root, [cell.trial for cell in plan.cells(sweep)])
+    search = Search(sweep, Ledger(root, "s"), length=lengths.seconds)
+    place = Place(cpus=8, memory=2**40, gpus=slots * ahead.on_gpu, gpu_memory=24 * 2**30)
+    packer, cluster, asked = Packer(search, place, probes.peak_memory(root, [])), Gpus[Any](slots), []
+    ready: list[Any] = []
+    while True:
+        while len(ready) < READY and (given := packer.next()) is not None:
+            asked.append(search.cells_of(given[0])[0])
+            ready.append(given)
+        waiting = [
+            (trial, share)
+            for trial, share in ready
+            if not cluster.start(
+                (trial, share), (lengths.seconds(trial) or 0.0) + forecast.BETWEEN, share.gpu if ahead.on_gpu else 1.0
+            )
+        ]
+        if len(waiting) == len(ready):
+            ended = cluster.next()
+            if ended is None:
+                break
+            trial, share = ended
+            packer.end(result(trial), share)
+        ready = waiting
+    assert packer.done
+    assert [one.cell.key for one in ahead.to_run] == asked
+    assert ahead.elapsed == pytest.approx(forecast.START + cluster.now)
 
 
 def test_kept_embeddings_cost_nothing(root: Root) -> None:
