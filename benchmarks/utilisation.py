@@ -20,7 +20,7 @@ makespan.
 
     uv run python benchmarks/utilisation.py
     uv run python benchmarks/utilisation.py --sweeps search --gpus 64 --gain 1.3
-    uv run python benchmarks/utilisation.py --measure     # the table of work and memory below, about ... minutes
+    uv run python benchmarks/utilisation.py --measure     # the tables of work and memory below, in a minute
 """
 
 import argparse
@@ -30,7 +30,7 @@ import random
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -39,18 +39,37 @@ from humansim import search as searching
 from humansim.launch.packing import READY, Packer, Place, Share
 from humansim.plan import Ledger
 from humansim.probes import CONTEXT
-from humansim.published import BASE_MODELS, PARADIGMS
+from humansim.published import BASE_MODELS, PARADIGMS, SELF_SUPERVISED
 from humansim.results import Failure, Outcome, Result, Score
 from humansim.root import Root
 from humansim.search import Search
 from humansim.spec import Sweep, Trial, Variant
 from humansim.virtual import Gpus, slowdown
 
-# Of a backbone: GFLOPs of a forward pass of an image at 224 pixels, and millions of parameters; of each paradigm, as in
-# PARADIGMS: GFLOPs of a training step and MiB that autograd keeps for it (fp32), for each data point. Counted on the
-# real networks with random weights (`--measure`: torch's FlopCounterMode, which counts a multiply-add as two, and the
-# tensors that are saved for the backward pass), which needs no GPU and hangs on no load.
-WORK: dict[str, tuple[tuple[float, float], tuple[tuple[float, float], ...]]] = {}
+# Counted on the real networks with random weights (`--measure`): that needs no GPU, and hangs on no load.
+# Of a backbone: GFLOPs of a forward pass of an image at 224 pixels (torch's FlopCounterMode; a multiply-add is two),
+# millions of parameters, MiB that autograd keeps of an image (fp32).
+BACKBONES: dict[str, tuple[float, float, float]] = {
+    "resnet50": (8.2, 24, 82),
+    "efficientnet_v2_m": (10.7, 53, 240),
+    "vit_b_16": (35.1, 86, 112),
+    "alexnet": (1.3, 2, 3),
+    "clip_vit_b_16": (35.1, 86, 141),
+    "clip_resnet50": (12.2, 38, 95),
+    "dino_vit_b_16": (35.1, 86, 112),
+    "dino_resnet50": (8.2, 24, 82),
+}
+# Of a paradigm, on ResNet-50 (the others are no different, but that FlopCounterMode takes depthwise convolutions for
+# dense ones on the way back): forward passes that a training step comes to, for each data point, and images kept.
+PASSES: dict[str, tuple[float, float]] = {
+    "triplet": (8.9, 3.0),
+    "contrastive": (8.9, 3.0),
+    "quadruplet": (11.9, 4.0),
+    "simclr": (6.0, 2.0),
+    "moco": (4.0, 1.0),
+    "rotation": (11.9, 4.0),
+    "jigsaw": (3.0, 1.0),
+}
 
 SPEED = 30e12  # FLOP/s that a GPU gets done: a quarter of the 121e12 of an L4 at bf16. Only ratios count here
 FIXED = 20.0  # seconds of a trial whatever it computes: process, data, network, scoring, files
@@ -72,25 +91,21 @@ STEPPED = 30.0  # seconds until a trial that has too little memory says so
 @cache
 def predicted(trial: Trial) -> float:
     """Seconds of a trial with a GPU to itself."""
-    (forward, _), training = WORK[trial.backbone.name]
-    seconds = FIXED + EVALUATED * forward * 1e9 / SPEED
+    image = BACKBONES[trial.backbone.name][0] * 1e9 / SPEED
     if trial.paradigm is None:
-        return seconds
-    single = trial.paradigm.name in ("simclr", "moco", "rotation", "jigsaw")
-    points = BIRDS if single and str(trial.fit_on).startswith("birds16") else POINTS
-    step, _ = training[PARADIGMS.index(trial.paradigm.name)]
-    epoch = EACH_EPOCH + (points * step + VALIDATION * forward) * 1e9 / SPEED
-    return seconds + trial.epochs * epoch
+        return FIXED + EVALUATED * image
+    few = trial.paradigm.name in SELF_SUPERVISED and str(trial.fit_on).startswith("birds16")
+    passes = (BIRDS if few else POINTS) * PASSES[trial.paradigm.name][0] + VALIDATION
+    return FIXED + EVALUATED * image + trial.epochs * (EACH_EPOCH + passes * image)
 
 
 @cache
 def needed(trial: Trial) -> int:
-    """Bytes of a GPU that a trial takes at most: weights, gradients and Adam's moments; what bf16 keeps is half."""
-    (_, parameters), training = WORK[trial.backbone.name]
+    """Bytes of a GPU that a trial takes at most: weights, gradients, Adam's moments; of images bf16 keeps half."""
+    _, parameters, kept = BACKBONES[trial.backbone.name]
     if trial.paradigm is None:
         return round(parameters * 4e6) + (1 << 30)
-    _, kept = training[PARADIGMS.index(trial.paradigm.name)]
-    return round(parameters * 16e6 + trial.batch_size * kept * 2**20 / 2)
+    return round(parameters * 16e6 + trial.batch_size * PASSES[trial.paradigm.name][1] * kept * 2**20 / 2)
 
 
 @cache
@@ -343,53 +358,56 @@ def main() -> None:
 
 
 def measure() -> None:
-    """Counts what a training step of each backbone and paradigm does and keeps, on this machine's CPU."""
+    """Counts what networks and paradigms do and keep, on this machine's CPU."""
     import torch
-    from torch import nn
+    from torch import Tensor, nn
     from torch.utils.flop_counter import FlopCounterMode
 
     from humansim.embedder import Embedder
     from humansim.paradigms import Batch, Objective, paradigm
     from humansim.train import make_backbone
 
-    points = 2
+    def made(name: str) -> Any:
+        variant = Variant(name, weights="random")
+        return make_backbone(plan.checked(Trial(backbone=variant, paradigm=Variant("triplet")))).train()
+
+    def counted(network: nn.Module, work: Callable[[], Tensor]) -> tuple[float, float]:
+        """GFLOPs of some work and of its backward pass, and MiB kept in between."""
+        own, kept = {parameter.data_ptr() for parameter in network.parameters()}, {}
+
+        def keep(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in own:
+                kept[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        with FlopCounterMode(display=False) as counter:
+            with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+                found = work()
+            found.sum().backward()  # type: ignore[no-untyped-call]
+        return counter.get_total_flops() / 1e9, sum(kept.values()) / 2**20
+
+    images, base = 2, 0.0
     for name in BASE_MODELS:
-        base = plan.checked(Trial(backbone=Variant(name, weights="random"), paradigm=Variant("triplet")))
-        network: Any = make_backbone(base)
-        image = torch.rand(1, 3, 224, 224)
+        network, some = made(name), torch.rand(images, 3, 224, 224)
         with FlopCounterMode(display=False) as counter, torch.no_grad():
-            features = network(image).shape[1]
-        forward = counter.get_total_flops() / 1e9
+            network(some)
+        forward, (_, kept) = counter.get_total_flops() / 1e9 / images, counted(network, partial(network, some))
+        base = forward if name == "resnet50" else base
         parameters = sum(parameter.numel() for parameter in network.parameters()) / 1e6
-        row = []
-        for one in PARADIGMS:
-            objective: Objective = paradigm.make(Variant(one))
-            embedder = Embedder(network, nn.Linear(features, objective.outputs))
-            own = {parameter.data_ptr() for parameter in embedder.parameters()}
-            kept: dict[int, int] = {}
-
-            def keep(tensor: torch.Tensor, own: set[int] = own, kept: dict[int, int] = kept) -> torch.Tensor:
-                storage = tensor.untyped_storage()
-                if storage.data_ptr() not in own:
-                    kept[storage.data_ptr()] = storage.nbytes()
-                return tensor
-
-            images = {"triplet": 3, "quadruplet": 4, "singleton": 1}[paradigm.entry(Variant(one)).facts["data"]]
-            batch = Batch(
-                torch.rand(images, points, 3, 224, 224),
-                torch.arange(images * points).reshape(images, points),
-                torch.ones(points),
-            )
-            embedder.train()
-            objective.begin(embedder)
-            objective.before_step(embedder)
-            with FlopCounterMode(display=False) as counter:
-                with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-                    loss = objective.loss(embedder, batch)
-                loss.backward()  # type: ignore[no-untyped-call]
-            embedder.zero_grad(set_to_none=True)
-            row.append((round(counter.get_total_flops() / points / 1e9, 1), round(sum(kept.values()) / points / 2**20)))
-        print(f'    "{name}": (({forward:.1f}, {parameters:.0f}), {tuple(row)}),', flush=True)
+        print(f'    "{name}": ({forward:.1f}, {parameters:.0f}, {kept / images:.0f}),', flush=True)
+    network = made("resnet50")
+    kept_of_one = counted(network, partial(network, torch.rand(images, 3, 224, 224)))[1] / images
+    for name in PARADIGMS:
+        objective: Objective = paradigm.make(Variant(name))
+        embedder = Embedder(network, nn.Linear(2048, objective.outputs)).train()
+        shown = {"triplet": 3, "quadruplet": 4, "singleton": 1}[paradigm.entry(Variant(name)).facts["data"]]
+        numbers = torch.arange(shown * images).reshape(shown, images)
+        batch = Batch(torch.rand(shown, images, 3, 224, 224), numbers, torch.ones(images))
+        objective.begin(embedder)
+        objective.before_step(embedder)
+        flops, kept = counted(embedder, partial(objective.loss, embedder, batch))
+        print(f'    "{name}": ({flops / images / base:.1f}, {kept / images / kept_of_one:.1f}),', flush=True)
 
 
 if __name__ == "__main__":

@@ -196,7 +196,7 @@ def _run_through(
             if on_gpu and one.probe is not None:
                 place = Place(cpus=0, memory=0, gpus=slots, gpu_memory=one.probe.device_memory)
                 share = share_of(trial, place, one.probe.peak_memory, course.order.part(trial)).gpu
-            ready.append(((cell, index), (one.seconds or course.order.usual) + BETWEEN, share, one.places))
+            ready.append(((cell, index), (one.seconds or course.order.assumed) + BETWEEN, share, one.places))
         waiting = [job for job in ready if not gpus.start(*job)]
         if len(waiting) == len(ready):
             ended = gpus.next()

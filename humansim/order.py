@@ -1,11 +1,13 @@
 """In which order the cells of a sweep are asked. When a trial runs hangs on it, never which trials there are."""
 
 import heapq
-import statistics
+import math
 from collections.abc import Callable, Sequence
 
 from humansim.plan import in_a_row, stand_in, wanted
 from humansim.spec import Cell, Sweep, Trial
+
+AGAIN = 1.1  # times as many trials have ended: lengths are looked up again, some fifty times in a thousand
 
 Length = Callable[[Trial], float | None]
 
@@ -25,14 +27,19 @@ class Order:
     Args:
         sweep: whose cells these are.
         asked: how many trials each cell has asked for.
-        length: seconds of a trial; None where that is not known: it is then taken for one like the others.
+        length: seconds of a trial; None where that is not known: it is then taken for as long as the longest that is,
+            since of those that run already the short ones have ended.
+
+    Attributes:
+        seconds: of a trial of each cell.
+        assumed: seconds of one of which nothing is known.
     """
 
     def __init__(self, sweep: Sweep, cells: Sequence[Cell], asked: Sequence[int], length: Length = unknown) -> None:
         self.sweep, self.cells, self.asked, self.length = sweep, cells, list(asked), length
         self.wanted = [wanted(sweep, cell) for cell in cells]
         self._stand_ins = [stand_in(cell) for cell in cells]
-        self._ended = 0
+        self._ended, self._look_at = 0, 1
         self._waiting: set[int] = set()
         self._line: list[tuple[bool, float, int, int]] = []
         self._look()
@@ -64,12 +71,13 @@ class Order:
         self.wanted[cell] = self.asked[cell]
 
     def end(self) -> None:
-        """A trial has ended: cells that waited are in line again. Lengths are looked up again at every 2^n-th."""
+        """A trial has ended: cells that waited are in line again, and more may be known of lengths."""
         self._ended += 1
         waiting, self._waiting = self._waiting, set()
         for cell in waiting:
             self._join(cell)
-        if self._ended & (self._ended - 1) == 0:
+        if self._ended >= self._look_at:
+            self._look_at = math.ceil(AGAIN * self._ended)
             self._look()
             self._line = [self._place(cell) for *_, cell in self._line]
             heapq.heapify(self._line)
@@ -80,15 +88,15 @@ class Order:
         Args:
             others: trials that are to start and that no cell has yet to ask for.
         """
-        own = self.length(trial) or self.usual
+        own = self.length(trial) or self.assumed
         left = sum((w - a) * s for w, a, s in zip(self.wanted, self.asked, self.seconds, strict=True))
-        return own / (own + left + others * self.usual)
+        return own / (own + left + others * self.assumed)
 
     def _look(self) -> None:
         """Looks up how long the trials of each cell take."""
         found = [self.length(trial) for trial in self._stand_ins]
-        self.usual = statistics.fmean([seconds for seconds in found if seconds] or [1.0])
-        self.seconds = [seconds or self.usual for seconds in found]
+        self.assumed = max((seconds for seconds in found if seconds), default=1.0)
+        self.seconds = [seconds or self.assumed for seconds in found]
 
     def _join(self, cell: int) -> None:
         if self.asked[cell] < self.wanted[cell]:

@@ -106,8 +106,8 @@ def test_the_longest_are_first_and_where_nothing_is_known_cells_take_turns() -> 
     assert drained(of(searched, {})) == [0, 1, 2] * 3
 
 
-def test_what_is_not_known_is_taken_for_one_like_the_others() -> None:
-    assert drained(of(grid(3), {1: 1.0, 3: 9.0})) == [2, 1, 0]
+def test_what_is_not_known_is_taken_for_as_long_as_the_longest_that_is() -> None:
+    assert drained(of(grid(4), {1: 1.0, 3: 9.0, 4: 5.0})) == [1, 2, 3, 0]
 
 
 def test_of_each_kind_one_comes_first_its_longest() -> None:
