@@ -1,17 +1,24 @@
-"""One Optuna study a cell: what it suggests next, where it gives up. Only here: optuna."""
+"""One Optuna study a cell: what it suggests next, where it gives up; all of a sweep's as a file. Only here: optuna."""
 
+import datetime
 import inspect
+import itertools
+import json
 import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from humansim import plan
+from humansim import plan, results
 from humansim.errors import BadInput
+from humansim.plan import Asked
 from humansim.pruning import Bar, Row, draw_bar
-from humansim.results import Outcome, Pruned, Result
+from humansim.results import Failure, Outcome, Pruned, Result, State
+from humansim.root import Root, written_whole
 from humansim.spec import Cell, Choice, Space, Sweep, Trial, Variant, near
 
 SAMPLERS = ("TPESampler", "GPSampler", "RandomSampler")
@@ -150,3 +157,126 @@ def value_of(outcome: Outcome) -> float | Curve | None:
 
 def curve_of(history: Sequence[Row]) -> Curve:
     return {int(row["epoch"]): row["validation"] for row in history}
+
+
+def write(sweep: Sweep, root: Root, file: Path) -> int:
+    """Writes a storage of Optuna's with a study for each cell of a sweep, for optuna-dashboard; how many there are.
+
+    Each holds the samples that its cell has asked for, in order, as they stand; repeats are no samples. From the ledger
+    and the results alone, also while the sweep runs; the file is replaced at once. Optuna adds a trial in about 20 ms;
+    so its tables are filled here at once, through the classes that it fills them with itself.
+    """
+    # Optuna has no public way; tests/test_studies.py holds it to what `Study.add_trials` writes.
+    from optuna.storages._rdb import models
+
+    every = plan.cells(sweep)
+    asked = plan.known_trials(sweep, every, root)
+    names = Counter(str(cell) for cell in every)
+    rows: list[Any] = []
+    number = itertools.count(1)
+    for study, cell in enumerate(every, start=1):
+        name = str(cell) if names[str(cell)] == 1 else f"{cell} ({cell.key})"
+        rows.append(models.StudyModel(study_id=study, study_name=name))
+        maximize = optuna.study.StudyDirection.MAXIMIZE
+        rows.append(models.StudyDirectionModel(study_id=study, objective=0, direction=maximize))
+        paradigm = None if cell.trial.paradigm is None else str(cell.trial.paradigm)
+        about = {"sweep": sweep.name, "cell": cell.key, "backbone": str(cell.trial.backbone), "paradigm": paradigm}
+        for key, value in about.items():
+            rows.append(models.StudyUserAttributeModel(study_id=study, key=key, value_json=json.dumps(value)))
+        for one in asked[cell.key][: plan.samples(sweep, cell)]:
+            rows += _rows(models, study, next(number), _frozen(cell, one, root))
+    with written_whole(file) as temporary:
+        storage = optuna.storages.RDBStorage(f"sqlite:///{temporary}")
+        with storage.scoped_session() as session:
+            session.bulk_save_objects(rows)
+            session.commit()
+        storage.engine.dispose()
+    return len(every)
+
+
+def _frozen(cell: Cell, asked: Asked, root: Root) -> FrozenTrial:
+    """A sample as it stands, as Optuna's trial."""
+    outcome = results.load(root, asked.trial, asked.bar)
+    stands = _unended(asked.trial, root) if outcome is None else _ended(outcome)
+    stands["user_attrs"] = {"trial": asked.trial.id, **stands.get("user_attrs", {})}
+    return FrozenTrial(
+        **{"value": None, "datetime_start": None, "datetime_complete": None, "intermediate_values": {}, **stands},
+        number=asked.index,
+        params=settings_of(cell, asked.trial),
+        distributions=_distributions(cell.search),
+        system_attrs={},
+        trial_id=-1,
+    )
+
+
+def _ended(outcome: Outcome) -> dict[str, Any]:
+    began = [row["time"] - 1000 * row["seconds"] for row in outcome.history[:1]]
+    stands: dict[str, Any] = {"intermediate_values": curve_of(outcome.history)}
+    if isinstance(outcome, Failure):
+        stands |= {"state": TrialState.FAIL, "user_attrs": {"failure": outcome.kind, "reason": outcome.reason}}
+    elif isinstance(outcome, Pruned):
+        stands |= {"state": TrialState.PRUNED, "value": outcome.history[-1]["validation"]}
+    else:
+        # Under protocol "all" nothing is left to validate on.
+        part = "validation" if outcome.mean("validation") >= 0 else "test"
+        attributes = {"value": f"2AFC, {part}"}
+        stands |= {"state": TrialState.COMPLETE, "value": outcome.mean(part), "user_attrs": attributes}
+    if not isinstance(outcome, Failure):
+        began.append(outcome.finished - 1000 * sum(outcome.seconds.values()))
+    return stands | {
+        "datetime_start": _local(min(began, default=outcome.finished)),
+        "datetime_complete": _local(outcome.finished),
+    }
+
+
+def _unended(trial: Trial, root: Root) -> dict[str, Any]:
+    if results.state(root, trial) is not State.RUNNING:
+        return {"state": TrialState.WAITING}
+    row = results.epoch(root, trial)  # the last one; those before are in the checkpoint, which needs torch
+    return {
+        "state": TrialState.RUNNING,
+        "datetime_start": _local(1000 * (results.folder(root, trial) / "lock").stat().st_mtime),
+        "intermediate_values": {} if row is None else curve_of([row]),
+    }
+
+
+def _local(milliseconds: float) -> datetime.datetime:
+    """A moment as Optuna keeps it: this machine's time, without a zone."""
+    return datetime.datetime.fromtimestamp(milliseconds / 1000)
+
+
+def _rows(models: Any, study: int, number: int, trial: FrozenTrial) -> list[Any]:
+    """A trial as the rows of a storage's tables."""
+    rows = [
+        models.TrialModel(
+            trial_id=number,
+            study_id=study,
+            number=trial.number,
+            state=trial.state,
+            datetime_start=trial.datetime_start,
+            datetime_complete=trial.datetime_complete,
+        )
+    ]
+    if trial.value is not None:
+        value, kind = models.TrialValueModel.value_to_stored_repr(trial.value)
+        rows.append(models.TrialValueModel(trial_id=number, objective=0, value=value, value_type=kind))
+    for axis, given in trial.params.items():
+        distribution = trial.distributions[axis]
+        rows.append(
+            models.TrialParamModel(
+                trial_id=number,
+                param_name=axis,
+                param_value=distribution.to_internal_repr(given),
+                distribution_json=optuna.distributions.distribution_to_json(distribution),
+            )
+        )
+    for key, attribute in trial.user_attrs.items():
+        rows.append(models.TrialUserAttributeModel(trial_id=number, key=key, value_json=json.dumps(attribute)))
+    for step, reached in trial.intermediate_values.items():
+        value, kind = models.TrialIntermediateValueModel.intermediate_value_to_stored_repr(reached)
+        rows.append(
+            models.TrialIntermediateValueModel(
+                trial_id=number, step=step, intermediate_value=value, intermediate_value_type=kind
+            )
+        )
+    return rows
