@@ -19,7 +19,7 @@ from humansim.judgements import Judgements
 from humansim.paradigms import paradigm
 from humansim.plan import Plan, checked
 from humansim.probes import Probe, conditions, data_conditions
-from humansim.results import Result, State
+from humansim.results import ENDED, Result, State
 from humansim.root import Root
 from humansim.sources import source
 from humansim.spec import Cell, Trial, Uniform, Variant
@@ -221,10 +221,7 @@ def _others(root: Root, own: set[str], trials: Iterable[Trial]) -> list[Result]:
 def to_run(plan: Plan) -> list[tuple[Cell, Trial]]:
     """What has not ended, in the order in which the search asks for it: what was asked for, then cells in turn."""
     waiting = {
-        trial.id: (cell, trial)
-        for cell in plan.cells
-        for trial, state in plan.trials[cell.key]
-        if state not in (State.FINISHED, State.FAILED)
+        trial.id: (cell, trial) for cell in plan.cells for trial, state in plan.trials[cell.key] if state not in ENDED
     }
     found = list(waiting.values())
     left = {cell.key: plan.left(cell) for cell in plan.cells}

@@ -13,7 +13,7 @@ from humansim.backbones.weights import fetch
 from humansim.errors import BadInput
 from humansim.material import prepare, resize_of
 from humansim.plan import Ledger
-from humansim.results import Failure, Kind, Outcome, Result
+from humansim.results import ENDED, Failure, Kind, Outcome, Result
 from humansim.retention import Retention
 from humansim.root import Root, locked
 from humansim.spec import Cell, Sweep, Trial, Variant
@@ -123,7 +123,7 @@ def submit(
         tracker = Tracker(tracking_uri(root, tracking), root, sweep)
 
         def known(trial: Trial) -> Outcome | None:
-            outcome = results.load(root, trial)
+            outcome = results.last(root, trial)
             if isinstance(outcome, Failure) and (outcome.kind in retry or outcome.kind == "lost"):
                 results.forget_failure(root, trial)
                 return None
@@ -163,8 +163,8 @@ def submit(
         for cell, chosen in search.best():
             outcome = search.outcomes[chosen.id] if chosen is not None else None
             best.append((cell, outcome if isinstance(outcome, Result) else None))
-        missing = plan.plan(sweep, root).counts()
-        left = sum(missing.values()) - missing["finished"] - missing["failed"]
+        states = plan.plan(sweep, root).counts()
+        left = sum(count for state, count in states.items() if state not in ENDED)
         return Report(best, outcomes, left, interrupted, untracked, search.hopeless)
 
 
@@ -265,7 +265,7 @@ def check_unmixed(outcomes: Iterable[Outcome], data: dict[Variant, str]) -> None
     """
     weights: dict[Variant, tuple[str, str]] = {}
     for outcome in outcomes:
-        if not isinstance(outcome, Result):
+        if isinstance(outcome, Failure) or not outcome.provenance:
             continue
         trial, made = outcome.trial, outcome.provenance
         now = data.get(trial.source)

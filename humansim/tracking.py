@@ -22,7 +22,7 @@ from typing import Any
 
 from humansim import __version__, results
 from humansim.errors import BadInput
-from humansim.results import Failure, Outcome, Result
+from humansim.results import Failure, Outcome, Pruned, Result
 from humansim.root import Root, locked
 from humansim.spec import Sweep, Trial
 
@@ -77,7 +77,7 @@ class Tracker:
             with self._alone():  # processes that race to make the database fail
                 self.client = MlflowClient(tracking_uri=uri)
                 self.experiment = self._experiment(sweep)
-            self._runs, self._finished = self._existing()
+            self._runs, self._finished, self._pruned = self._existing()
         except BadInput:
             raise
         except Exception as error:  # SQLAlchemy's, alembic's and the drivers' own among them
@@ -118,9 +118,9 @@ class Tracker:
                 (now, len(before) + 1, experiment, len(before), before),
             )
 
-    def _existing(self) -> tuple[dict[str, str], set[str]]:
-        """trial id -> run id, and the ids of trials whose run is complete."""
-        runs, finished, token = {}, set(), None
+    def _existing(self) -> tuple[dict[str, str], set[str], dict[str, str]]:
+        """trial id -> run id; the ids of trials whose run is complete; trial id -> epoch of those that are pruned."""
+        runs, finished, pruned, token = {}, set(), {}, None
         while True:
             page = self.client.search_runs([self.experiment], max_results=1000, page_token=token)
             for run in page:
@@ -129,9 +129,11 @@ class Tracker:
                     runs[trial_id] = run.info.run_id
                     if run.info.status == "FINISHED":
                         finished.add(trial_id)
+                    elif run.info.status == "KILLED":
+                        pruned[trial_id] = run.data.tags.get("pruned", "")
             token = page.token
             if not token:
-                return runs, finished
+                return runs, finished, pruned
 
     def epoch(self, trial: Trial, row: Row) -> None:
         """A training epoch, shown while the trial runs."""
@@ -218,18 +220,22 @@ class Tracker:
             self.client.log_text(run, outcome.traceback or outcome.reason, "traceback.txt")
             self.client.set_terminated(run, "FAILED", outcome.finished)
             return
+        if isinstance(outcome, Pruned) and self._pruned.get(trial.id) == str(outcome.epoch):
+            return
         run = self._run(trial, outcome.finished - int(1000 * sum(outcome.seconds.values())))
         self._write_epochs(trial, list(outcome.history))
+        if isinstance(outcome, Pruned):
+            self._forget_tags(run, "failure")
+            tags = {"pruned": str(outcome.epoch), **_origins_of(outcome)}
+            self.client.log_batch(run, tags=[RunTag(k, v) for k, v in tags.items()])
+            self.client.set_terminated(run, "KILLED", outcome.finished)
+            self._pruned[trial.id] = str(outcome.epoch)
+            return
         step = len(outcome.history)
         metrics = final_metrics(outcome)
         if step:
             del metrics["2afc/validation"]  # the last point of its curve
-        tags = {
-            "judges": "simulated judges" if outcome.provenance["simulated_judges"] else "people",
-            "weights": outcome.provenance["weights"]["origin"],
-            "data": outcome.provenance["data"][:16],
-            **_facts_of(outcome),
-        }
+        tags = _origins_of(outcome) | _facts_of(outcome)
         self.client.log_batch(
             run,
             metrics=[Metric(name, value, outcome.finished, step) for name, value in metrics.items()],
@@ -238,11 +244,23 @@ class Tracker:
         place = results.folder(self.root, trial)
         for name in (results.RESULT, results.ANSWERS):
             self.client.log_artifact(run, str(Path(place) / name))
-        for tag in self.client.get_run(run).data.tags:
-            if tag.startswith("failure"):  # it was retried, and finished
-                self.client.delete_tag(run, tag)
+        self._forget_tags(run, "failure", "pruned")  # it was retried, or went on, and finished
         self.client.set_terminated(run, "FINISHED", outcome.finished)
         self._finished.add(trial.id)
+
+    def _forget_tags(self, run: str, *begin: str) -> None:
+        for tag in self.client.get_run(run).data.tags:
+            if tag.startswith(begin):
+                self.client.delete_tag(run, tag)
+
+
+def _origins_of(outcome: Result | Pruned) -> dict[str, str]:
+    """Whose the judgements are, and which weights and data it came of; nothing of what failed later."""
+    made = outcome.provenance
+    if not made:
+        return {}
+    judges = "simulated judges" if made["simulated_judges"] else "people"
+    return {"judges": judges, "weights": made["weights"]["origin"], "data": made["data"][:16]}
 
 
 def _facts_of(result: Result) -> dict[str, str]:

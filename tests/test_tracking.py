@@ -8,7 +8,7 @@ from mlflow.entities import Run
 
 from humansim import results
 from humansim.errors import BadInput
-from humansim.results import Failure, Result, Score
+from humansim.results import Failure, Result, Score, held_to
 from humansim.root import Root
 from humansim.spec import Sweep, Trial, Variant
 from humansim.tracking import Tracker, final_metrics, how_to_open, run_name, tracking_uri
@@ -124,6 +124,30 @@ def test_a_failure_that_is_retried_becomes_the_same_run_finished(root: Root, cli
     assert again.info.run_id == run.info.run_id
     assert again.info.status == "FINISHED"
     assert not [tag for tag in again.data.tags if tag.startswith("failure")]
+
+
+def test_a_pruned_trial_is_a_killed_run_with_its_curve_and_goes_on_as_the_same_run(
+    root: Root, client: MlflowClient
+) -> None:
+    trial = TRIAL.having({"seed": 4})
+    made = result(root, trial)
+    given_up = held_to(made, {1: 1.0})
+    for _ in range(2):  # the sweep is submitted twice
+        tracker = Tracker(root.tracking_uri, root, SWEEP)
+        tracker.ended(given_up)
+        assert tracker.close() is None
+    (run,) = runs(client, trial)
+    assert (run.info.status, run.data.tags["pruned"]) == ("KILLED", "1")
+    assert run.data.tags["judges"] == "simulated judges"
+    curve = client.get_metric_history(run.info.run_id, "2afc/validation")
+    assert [(point.step, point.value) for point in curve] == [(1, 0.6)]
+    assert "2afc/test" not in run.data.metrics
+    tracker = Tracker(root.tracking_uri, root, SWEEP)
+    tracker.ended(made)
+    assert tracker.close() is None
+    (again,) = runs(client, trial)
+    assert (again.info.run_id, again.info.status) == (run.info.run_id, "FINISHED")
+    assert "pruned" not in again.data.tags
 
 
 def test_a_store_that_breaks_loses_nothing_and_is_made_up_for(

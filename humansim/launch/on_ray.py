@@ -40,7 +40,8 @@ from humansim.errors import BadInput
 from humansim.launch import Follow, Runner, attempt, failed, raised
 from humansim.launch.packing import TIMES, Place, Share, more, share_of
 from humansim.probes import Probe, conditions
-from humansim.results import Failure, Result
+from humansim.pruning import Bar
+from humansim.results import Failure, Pruned, Result
 from humansim.root import Root
 from humansim.search import Search
 from humansim.spec import Trial
@@ -214,11 +215,12 @@ def run_here(
     *,
     report: Callable[[dict[str, float]], None],
     progress: Callable[[int, int], None] | None = None,
-) -> Result:
+    bar: Bar | None = None,
+) -> Result | Pruned:
     """`train.run`, with torch imported in the worker only: the driver needs none."""
     from humansim import train
 
-    return train.run(trial, root, report=report, progress=progress)
+    return train.run(trial, root, report=report, progress=progress, bar=bar)
 
 
 def _resources(config: dict[str, Any]) -> dict[str, float]:
@@ -230,12 +232,12 @@ def _resources(config: dict[str, Any]) -> dict[str, float]:
 
 
 def _trainable(config: dict[str, Any], root: Root, runner: Runner, patience: float) -> None:
-    trial = Trial.model_validate_json(config["trial"])
-    if results.load(root, trial) is not None:  # its last process was killed, and the driver has said why
+    trial, bar = Trial.model_validate_json(config["trial"]), dict(config["bar"])
+    if results.load(root, trial, bar) is not None:  # its last process was killed, and the driver has said why
         return
     results.begin(root, trial, config["gpu"] * config["workers"])
     if config["workers"] > 1:
-        _run_with_workers(trial, root, bool(config["gpu"]))
+        _run_with_workers(trial, root, bool(config["gpu"]), bar)
         return
     _keep_to(config["gpu"])
     with _watched(trial, root, patience) as alive:
@@ -247,7 +249,8 @@ def _trainable(config: dict[str, Any], root: Root, runner: Runner, patience: flo
             tune.report({"row": row})
 
         try:
-            attempt(trial, root, functools.partial(runner, progress=lambda done, total: alive()), report)
+            held = functools.partial(runner, progress=lambda done, total: alive(), bar=bar)
+            attempt(trial, root, held, report)
         except OSError as error:
             tune.report({"full": str(error)})
 
@@ -294,7 +297,7 @@ def _watched(trial: Trial, root: Root, patience: float) -> Iterator[Callable[[],
     file.unlink(missing_ok=True)
 
 
-def _run_with_workers(trial: Trial, root: Root, gpus: bool) -> None:
+def _run_with_workers(trial: Trial, root: Root, gpus: bool, bar: Bar) -> None:
     """Runs a trial of several workers as a Ray Train run of its own.
 
     Raises:
@@ -308,7 +311,7 @@ def _run_with_workers(trial: Trial, root: Root, gpus: bool) -> None:
     callbacks: list[Any] = [TuneReportCallback()]  # type: ignore[no-untyped-call]
     trainer = TorchTrainer(
         _worker,
-        train_loop_config={"trial": trial.model_dump_json(), "root": root},
+        train_loop_config={"trial": trial.model_dump_json(), "root": root, "bar": bar},
         scaling_config=ScalingConfig(
             num_workers=trial.workers,
             use_gpu=gpus,
@@ -319,7 +322,7 @@ def _run_with_workers(trial: Trial, root: Root, gpus: bool) -> None:
     try:
         trainer.fit()
     except TrainingFailedError as error:
-        if results.load(root, trial) is not None:  # the leader has said how it ended; the others fell with it
+        if results.load(root, trial, bar) is not None:  # the leader has said how it ended; the others fell with it
             return
         of_workers = error.worker_failures.values() if isinstance(error, WorkerGroupError) else [error]
         own = [one for one in of_workers if not isinstance(one, RayError) or isinstance(one, RayTaskError)]
@@ -337,16 +340,16 @@ def _worker(config: dict[str, Any]) -> None:
 
     from humansim import train, workers
 
-    trial, root = Trial.model_validate_json(config["trial"]), config["root"]
+    trial, root, bar = Trial.model_validate_json(config["trial"]), config["root"], config["bar"]
     device = str(get_device())
 
     def report(row: dict[str, float]) -> None:
         ray.train.report({"row": row})
 
     if workers.leads():
-        attempt(trial, root, functools.partial(train.run, device=device), report)
+        attempt(trial, root, functools.partial(train.run, device=device, bar=bar), report)
     else:
-        train.assist(trial, root, device=device, report=report)
+        train.assist(trial, root, device=device, report=report, bar=bar)
 
 
 def _workers(trial: Trial) -> int:
@@ -383,7 +386,8 @@ class _Feed(Searcher):
             self.again.appendleft(given)  # Tune does not see what Ray Train sets aside: it would start all of them
             return None
         self.given[trial_id] = given
-        return {"trial": trial.model_dump_json(), "workers": _workers(trial), **vars(share)}
+        bar = [*(self.search.bar(trial) or {}).items()]  # Tune takes a dict for a search space of its own
+        return {"trial": trial.model_dump_json(), "bar": bar, "workers": _workers(trial), **vars(share)}
 
     def _next(self) -> tuple[Trial, Share] | None:
         if self.error is not None:
@@ -420,14 +424,15 @@ class _Feed(Searcher):
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         trial, share = self.given.pop(trial_id)
+        bar = self.search.bar(trial)
         try:
-            outcome = results.load(self.root, trial)
+            outcome = results.load(self.root, trial, bar)
             if outcome is None and self.error is not None:
                 return
             patience = time.monotonic() + VISIBLE_WITHIN
             while outcome is None and not error and time.monotonic() < patience:
                 time.sleep(0.2)
-                outcome = results.load(self.root, trial)
+                outcome = results.load(self.root, trial, bar)
             if outcome is None:
                 outcome = self._died(trial, self.deaths.of(trial_id))
             if isinstance(outcome, Failure) and outcome.kind == "oom" and self.short[trial.id] < TIMES:
