@@ -24,9 +24,12 @@ from humansim.registry import Registry
 from humansim.results import State
 from humansim.root import Root, written_whole
 from humansim.sources import source
-from humansim.spec import Cell, Sweep, Trial, Variant, explain, near
+from humansim.spec import Cell, Sweep, Trial, Uniform, Variant, explain, near
 from humansim.tunings import tuning
 
+# Optuna's own defaults.
+STARTUP = 10  # samples of a cell drawn at random before the sampler learns
+UNPRUNED = 5  # finished samples of a cell before the pruner compares with them
 REGISTRIES: dict[str, Registry] = {
     "source": source,
     "backbone": backbone,
@@ -177,6 +180,33 @@ def repeats(sweep: Sweep, cell: Cell) -> int:
 def wanted(sweep: Sweep, cell: Cell) -> int:
     """How many trials the cell has in all."""
     return samples(sweep, cell) + repeats(sweep, cell) - 1
+
+
+def waits_for(sweep: Sweep, cell: Cell, index: int) -> int:
+    """How many of the cell's first trials have to have ended before it can ask for this one."""
+    count = samples(sweep, cell)
+    if index >= count:
+        return count  # a repeat is of the best of all samples
+    learnt_from = max(0, index - sweep.parallel + 1) if cell.search else 0
+    pruner = sweep.pruner
+    compared = STARTUP if pruner is None else max(1, int(pruner.kwargs.get("n_startup_trials", UNPRUNED)))
+    return learnt_from if learnt_from >= min(STARTUP, compared) else 0  # neither sampler nor pruner looks at fewer
+
+
+def in_a_row(sweep: Sweep, cell: Cell, asked: int) -> int:
+    """How many of the trials that a cell has yet to ask for run one after the other, however many there is room for."""
+    count, index = 0, wanted(sweep, cell) - 1
+    while index >= asked:
+        count, index = count + 1, waits_for(sweep, cell, index) - 1
+    return count
+
+
+def stand_in(cell: Cell) -> Trial:
+    """For a trial that the cell's search has yet to choose: the cell's own, half way where the epochs are searched."""
+    space = cell.search.get("epochs")
+    if not isinstance(space, Uniform):
+        return cell.trial
+    return checked(cell.trial.having({"epochs": round((space.low + space.high) / 2)}))
 
 
 def folder_of_sweeps() -> Path:

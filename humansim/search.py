@@ -10,12 +10,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from humansim import plan, studies
-from humansim.plan import Asked, Ledger
+from humansim.order import Length, Order, unknown
+from humansim.plan import STARTUP, Asked, Ledger
 from humansim.pruning import Bar
 from humansim.results import Failure, Outcome, Result, held_to
 from humansim.spec import Cell, Sweep, Trial, digest
 
-ALIKE = 5  # trials that fail alike, before any has finished, are enough to know that all will
+ALIKE = 5  # trials that fail alike, before any has finished, are enough to know that all will, if they differ
 
 
 class _CellSearch:
@@ -32,14 +33,12 @@ class _CellSearch:
         if index < self.samples:
             if not self.cell.search:
                 return Asked(self.cell.key, index, self.cell.trial)
-            needed = self.asked[: max(0, index - self.sweep.parallel + 1)]
-            learns = len(needed) >= studies.STARTUP  # before, the sampler would not look at them
-            prunes = self.sweep.pruner is not None and len(needed) >= studies.enough(self.sweep.pruner)
-            ended = _ended(needed if learns or prunes else [], outcomes)
+            needed = self.asked[: plan.waits_for(self.sweep, self.cell, index)]
+            ended = _ended(needed, outcomes)
             if ended is None:
                 return None
             told = []
-            if learns:
+            if len(needed) >= STARTUP:
                 settings = [studies.settings_of(self.cell, asked.trial) for asked in needed]
                 told = [*zip(settings, map(studies.value_of, ended), strict=True)]
             bar = None
@@ -78,6 +77,7 @@ class Search:
         ledger: what was asked earlier, and where to note what is asked now.
         known: looks up how a trial ended earlier, None if it has not; such a trial is not asked for again.
         on_known: called with each such trial's outcome, once.
+        length: how long a trial takes, as far as that is known: what takes longest is asked for first (`order`).
     """
 
     def __init__(
@@ -86,6 +86,7 @@ class Search:
         ledger: Ledger,
         known: Callable[[Trial], Outcome | None] = lambda trial: None,
         on_known: Callable[[Outcome], None] = lambda outcome: None,
+        length: Length = unknown,
     ) -> None:
         self.ledger, self.known, self.on_known = ledger, known, on_known
         studies.check(sweep)  # what is wrong with it is known before anything runs
@@ -94,16 +95,16 @@ class Search:
         self.cells = [_CellSearch(sweep, cell, before[cell.key]) for cell in every]
         self.outcomes: dict[str, Outcome] = {}
         self.hopeless: str | None = None  # why nothing is asked for any more: the first trials all failed alike
-        self._first: list[Outcome] = []
+        self._alike: list[Failure] | None = []  # all that have ended, as long as all failed for the same reason
         self.running: dict[str, Asked] = {}
         self._twins: dict[str, list[Asked]] = {}  # of running trials: the same, held to other bars
         self._asked_by: dict[str, list[str]] = {}
         for cell in self.cells:
             for asked in cell.asked:
                 self._asked_by.setdefault(asked.trial.id, []).append(cell.cell.key)
-        self._again = deque(asked for cell in self.cells for asked in cell.asked)
-        self._ready = deque(self.cells)
-        self._blocked: list[_CellSearch] = []
+        self.order = Order(sweep, every, [len(cell.asked) for cell in self.cells], length)
+        longest_first = sorted(range(len(every)), key=lambda i: -self.order.seconds[i])
+        self._again = deque(asked for i in longest_first for asked in self.cells[i].asked)
 
     @property
     def size(self) -> int:
@@ -115,7 +116,7 @@ class Search:
         """Nothing is left to ask for or to wait for."""
         if self.hopeless is not None:
             return not self.running
-        return not (self._again or self.running or self._ready or self._blocked)
+        return not (self._again or self.running or self.order)
 
     def ask(self) -> Trial | None:
         """The next trial to run, now the caller's to tell; None if there is none, or none before others are told."""
@@ -150,35 +151,48 @@ class Search:
         self.running.pop(outcome.trial.id, None)
         self._note(outcome)
         self._again.extend(self._twins.pop(outcome.trial.id, []))  # it may have ended for one and not for the other
-        if len(self._first) < ALIKE:
-            self._first.append(outcome)
-            reasons = {one.reason if isinstance(one, Failure) and one.kind == "error" else None for one in self._first}
-            if len(self._first) == ALIKE and len(reasons) == 1:
-                self.hopeless = reasons.pop()
+        if self._alike is None:
+            return
+        if not (isinstance(outcome, Failure) and outcome.kind == "error"):
+            self._alike = None
+            return
+        self._alike.append(outcome)
+        if len({failure.reason for failure in self._alike}) > 1:
+            self._alike = None
+        elif len(self._alike) >= ALIKE and all(self._tried_more_than_one(field) for field in ("backbone", "paradigm")):
+            self.hopeless = outcome.reason
+
+    def _tried_more_than_one(self, field: str) -> bool:
+        """Whether what failed so far differs in a field of a trial, if the sweep does: one of many may be broken."""
+        there = {getattr(cell.cell.trial, field) for cell in self.cells}
+        tried = {getattr(failure.trial, field) for failure in self._alike or ()}
+        return len(tried) > 1 or len(there) == 1
 
     def _note(self, outcome: Outcome) -> None:
         self.outcomes[outcome.trial.id] = outcome
-        self._ready.extendleft(reversed(self._blocked))
-        self._blocked.clear()
+        self.order.end()
 
     def _next(self) -> Asked | None:
         if self._again:
             return self._again.popleft()
-        # In turn: the first samples of all cells before the second of any, so that every cell is under way early.
-        while self._ready:
-            cell = self._ready.popleft()
-            if len(cell.asked) == cell.wanted:
-                continue
+        while (i := self.order.next()) is not None:
+            cell = self.cells[i]
             asked = cell.next(self.outcomes)
             if asked is not None:
                 self.ledger.append(asked)
                 cell.asked.append(asked)
                 self._asked_by.setdefault(asked.trial.id, []).append(cell.cell.key)
-                self._ready.append(cell)
+                self.order.ask(i)
                 return asked
             if len(cell.asked) < cell.wanted:
-                self._blocked.append(cell)
+                self.order.wait(i)
+            else:
+                self.order.close(i)
         return None
+
+    def part(self, trial: Trial) -> float:
+        """How much of the work that is left is this trial's, which has just been asked for, in (0, 1]."""
+        return self.order.part(trial, len(self._again))
 
     def cells_of(self, trial: Trial) -> list[str]:
         """Keys of the cells that have asked for a trial."""

@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from humansim import plan, results
 from humansim.errors import BadInput
-from humansim.plan import Asked
+from humansim.plan import STARTUP, Asked
 from humansim.pruning import Bar, Row, draw_bar
 from humansim.results import Failure, Outcome, Pruned, Result, State
 from humansim.root import Root, written_whole
@@ -23,7 +23,6 @@ from humansim.spec import Cell, Choice, Space, Sweep, Trial, Variant, near
 
 SAMPLERS = ("TPESampler", "GPSampler", "RandomSampler")
 PRUNERS = ("MedianPruner", "PercentilePruner")
-STARTUP = 10  # samples of a cell drawn at random before the sampler learns (Optuna's own default)
 
 Curve = dict[int, float]  # epoch -> validation
 Told = tuple[dict[str, Any], float | Curve | None]
@@ -69,11 +68,6 @@ def _told(settings: dict[str, Any], value: float | Curve | None, distributions: 
 def bar_over(pruner: Variant, histories: Sequence[Sequence[Row]]) -> Bar | None:
     """The bar of a trial: Optuna's rule over the histories of the samples of its cell that it is compared with."""
     return draw_bar(histories, **_rule(pruner))
-
-
-def enough(pruner: Variant) -> int:
-    """How many samples a pruner wants to compare with, at least."""
-    return max(1, int(_rule(pruner)["n_startup_trials"]))
 
 
 def check(sweep: Sweep) -> None:

@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 from humansim import plan, probes, results
 from humansim.backbones.weights import fetch
 from humansim.errors import BadInput
+from humansim.judgements import Judgements
+from humansim.lengths import Lengths
 from humansim.material import prepare, resize_of
 from humansim.plan import Ledger
 from humansim.results import ENDED, Failure, Kind, Outcome, Result
 from humansim.retention import Retention
 from humansim.root import Root, locked
 from humansim.spec import Cell, Sweep, Trial, Variant
+from humansim.splits import Split
 
 if TYPE_CHECKING:
     from humansim.launch import Follow
@@ -104,9 +107,12 @@ def submit(
         if not free:
             raise BadInput(f"sweep {sweep.name!r} is running already under {root.path}: humansim status {sweep.name}")
         watcher.step("reading images and judgements")
-        data = {}
+        data: dict[Variant, str] = {}
+        judgements: dict[tuple[Variant, str], tuple[Judgements, Split]] = {}
         for trial in _one_for_each_store(cells):
-            data[trial.source] = prepare(trial, root, partial(watcher.progress, "decoding images")).fingerprint
+            material = prepare(trial, root, partial(watcher.progress, "decoding images"))
+            data[trial.source] = material.fingerprint
+            judgements[trial.source, trial.protocol] = material.judgements, material.split
         before = [o for trial in plan.plan(sweep, root).known if (o := results.load(root, trial)) is not None]
         check_unmixed(before, data)
         plan.remember(whole, root)
@@ -132,19 +138,26 @@ def submit(
             return outcome
 
         retention, peaks = Retention(root, keep, keep_bytes), probes.Peaks(root)
+        lengths = Lengths(root, [cell.trial for cell in cells], judgements)
+        for result in before:
+            if isinstance(result, Result):
+                lengths.learn(result)
 
         def ended(outcome: Outcome, known: bool = False) -> None:
             tracker.ended(outcome)
             if isinstance(outcome, Result):
                 peaks.learn(outcome)
                 retention.ended(outcome, search.cells_of(outcome.trial))
+                if not known:
+                    lengths.learn(outcome)
             watcher.ended(outcome, known)
 
         def epoch(trial: Trial, row: Row) -> None:
             tracker.epoch(trial, row)
             watcher.epoch(trial, row)
 
-        search = Search(sweep, Ledger(root, sweep.name), known, lambda outcome: ended(outcome, known=True))
+        known_ended = partial(ended, known=True)
+        search = Search(sweep, Ledger(root, sweep.name), known, known_ended, lengths.seconds)
         interrupted, untracked = False, None
         try:
             with _stoppable():

@@ -13,10 +13,12 @@ import logging
 import os
 import shutil
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+from humansim.launch.packing import READY, Packer, Place, Share
 
 # Read by Ray when it is imported. Workers use the environment that is there instead of building one with uv; Tune's own
 # loggers and reports stay quiet; several trials are kept ready, so that no slot waits for the driver.
@@ -26,7 +28,7 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "16")
+os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(READY))
 
 import ray
 from ray import tune
@@ -38,8 +40,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from humansim import results
 from humansim.errors import BadInput
 from humansim.launch import Follow, Runner, attempt, failed, raised
-from humansim.launch.packing import TIMES, Place, Share, more, share_of
-from humansim.probes import Probe, conditions
+from humansim.probes import Probe
 from humansim.pruning import Bar
 from humansim.results import Failure, Pruned, Result
 from humansim.root import Root
@@ -363,11 +364,9 @@ class _Feed(Searcher):
         self, search: Search, root: Root, follow: Follow, place: Place, peak: Callable[[Trial], int | None]
     ) -> None:
         super().__init__()
-        self.search, self.root, self.follow, self.place, self.peak = search, root, follow, place, peak
+        self.search, self.root, self.follow = search, root, follow
+        self.packer = Packer(search, place, peak)
         self.given: dict[str, tuple[Trial, Share]] = {}
-        self.again: deque[tuple[Trial, Share]] = deque()  # ran out of memory, or has to wait for room
-        self.short: Counter[str] = Counter()  # how often each trial ran out of memory
-        self.least: dict[str, Share] = {}  # what trials of these conditions need at least: with less, one ran out
         self.deaths = _Deaths(root)
         self.moved: Counter[str] = Counter()  # how often each trial was asked for again since its nodes had died
         self.looked = time.monotonic()
@@ -379,37 +378,32 @@ class _Feed(Searcher):
         except Exception as error:  # Tune would bury it in its own
             self.error, given = error, None
         if given is None:
-            over = self.error is not None or (self.search.done and not self.again)
-            return Searcher.FINISHED if over else None
+            return Searcher.FINISHED if self.error is not None or self.packer.done else None
         trial, share = given
         if not self._has_room(trial):
-            self.again.appendleft(given)  # Tune does not see what Ray Train sets aside: it would start all of them
+            self.packer.put_back(*given)  # Tune does not see what Ray Train sets aside: it would start all of them
             return None
         self.given[trial_id] = given
         bar = [*(self.search.bar(trial) or {}).items()]  # Tune takes a dict for a search space of its own
         return {"trial": trial.model_dump_json(), "bar": bar, "workers": _workers(trial), **vars(share)}
 
     def _next(self) -> tuple[Trial, Share] | None:
-        if self.error is not None:
-            return None
-        if self.again:
-            return self.again.popleft()
-        trial = self.search.ask()
-        if trial is None:
+        given = self.packer.next() if self.error is None else None
+        if given is None:
             return None
         if time.monotonic() > self.looked + LOOK:
-            self.place, self.looked = self.place.or_more(_place()), time.monotonic()
-        if trial.threads > self.place.cpus:
-            raise BadInput(f"a trial wants {trial.threads} threads; the largest node has {self.place.cpus} CPUs")
+            self.packer.place, self.looked = self.packer.place.or_more(_place()), time.monotonic()
+        trial, place = given[0], self.packer.place
+        if trial.threads > place.cpus:
+            raise BadInput(f"a trial wants {trial.threads} threads; the largest node has {place.cpus} CPUs")
         if _workers(trial) > self._rooms():
             raise BadInput(f"a trial wants {trial.workers} workers; the cluster has room for {self._rooms()}")
-        first, least = share_of(trial, self.place, self.peak(trial)), self.least.get(conditions(trial).key)
-        return trial, first if least is None else max(first, least, key=lambda share: (share.gpu, share.memory))
+        return given
 
     def _rooms(self) -> int:
         """Workers that fit on the cluster."""
-        if self.place.gpus:
-            return self.place.gpus
+        if self.packer.place.gpus:
+            return self.packer.place.gpus
         return int(ray.cluster_resources().get("CPU", 0))  # type: ignore[no-untyped-call]
 
     def _has_room(self, trial: Trial) -> bool:
@@ -435,18 +429,12 @@ class _Feed(Searcher):
                 outcome = results.load(self.root, trial, bar)
             if outcome is None:
                 outcome = self._died(trial, self.deaths.of(trial_id))
-            if isinstance(outcome, Failure) and outcome.kind == "oom" and self.short[trial.id] < TIMES:
-                larger = more(share, self.place)
-                if larger is not None:
-                    self.short[trial.id] += 1
-                    self.least[conditions(trial).key] = larger
-                    results.forget_failure(self.root, trial)
-                    self.again.append((trial, larger))
-                    return
             if outcome is None:
-                self.again.append((trial, share))
+                self.packer.again(trial, share)
                 return
-            self.search.tell(outcome)
+            if not self.packer.end(outcome, share):
+                results.forget_failure(self.root, trial)
+                return
             self.follow.ended(outcome)
         except Exception as problem:
             self.error = problem
