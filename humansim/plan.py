@@ -6,6 +6,7 @@ import runpy
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -237,6 +238,13 @@ class Asked:
     trial: Trial
 
 
+@cache
+def _asked(line: bytes) -> Asked:
+    """A line of a ledger; what is looked at again and again is read once."""
+    row = json.loads(line)
+    return Asked(row["cell"], row["index"], Trial.model_validate(row["trial"]))
+
+
 class Ledger:
     """Which trials a sweep has asked for, in order: `sweeps/<name>/asked.jsonl`, appended before a trial starts.
 
@@ -257,8 +265,7 @@ class Ledger:
             if not line:
                 continue
             try:
-                row = json.loads(line)
-                asked.append(Asked(row["cell"], row["index"], Trial.model_validate(row["trial"])))
+                asked.append(_asked(line))
             except (ValueError, KeyError, TypeError) as error:
                 raise BadInput(f"{self.file}, line {number}: damaged ({error}); delete that line") from None
         return asked

@@ -11,6 +11,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
@@ -197,7 +198,7 @@ class Trial(Frozen):
             raise ValueError(f"batch_size {self.batch_size} cannot be shared equally by {self.workers} workers")
         return self
 
-    @property
+    @cached_property
     def id(self) -> str:
         """Sixteen hexadecimal digits that name this trial on every machine."""
         return digest(self.identity())
@@ -326,7 +327,7 @@ class Cell(Frozen):
     trial: Trial
     search: dict[str, Space]
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Names the cell's search by what is searched around, not by how the sweep spells or orders its axes.
 
