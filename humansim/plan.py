@@ -6,6 +6,7 @@ import runpy
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -269,6 +270,14 @@ class Asked:
     bar: Bar | None = None
 
 
+@cache
+def _asked(line: bytes) -> Asked:
+    """A line of a ledger; what is looked at again and again is read once."""
+    row = json.loads(line)
+    bar = dict(row["bar"]) if "bar" in row else None
+    return Asked(row["cell"], row["index"], Trial.model_validate(row["trial"]), bar)
+
+
 class Ledger:
     """Which trials a sweep has asked for, in order: `sweeps/<name>/asked.jsonl`, appended before a trial starts.
 
@@ -289,9 +298,7 @@ class Ledger:
             if not line:
                 continue
             try:
-                row = json.loads(line)
-                bar = dict(row["bar"]) if "bar" in row else None
-                asked.append(Asked(row["cell"], row["index"], Trial.model_validate(row["trial"]), bar))
+                asked.append(_asked(line))
             except (ValueError, KeyError, TypeError) as error:
                 raise BadInput(f"{self.file}, line {number}: damaged ({error}); delete that line") from None
         return asked

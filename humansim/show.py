@@ -109,6 +109,9 @@ class Terminal:
     def step(self, what: str) -> None:
         self.console.print(f"[dim]{what} ...[/dim]")
 
+    def note(self, what: str) -> None:
+        self.console.print(f"[yellow]{escape(what)}[/yellow]", soft_wrap=True)
+
     def progress(self, what: str, done: int, total: int) -> None:
         if what not in self.bars:
             self.bars[what] = self.display.add_task(what, total=total, left="")

@@ -327,7 +327,7 @@ class Cell(Frozen):
     trial: Trial
     search: dict[str, Space]
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Names the cell's search by what is searched around, not by how the sweep spells or orders its axes.
 

@@ -34,6 +34,9 @@ class Watcher(Protocol):
     def step(self, what: str) -> None:
         """A stage begins: reading data, starting Ray."""
 
+    def note(self, what: str) -> None:
+        """Something a person should know while trials run on; from any thread."""
+
     def progress(self, what: str, done: int, total: int) -> None:
         """So much of something is done: decoding images, embedding them."""
 
@@ -64,7 +67,7 @@ class Report:
     outcomes: list[Outcome] = field(default_factory=list)
     missing: int = 0
     interrupted: bool = False
-    untracked: Exception | None = None
+    untracked: str | None = None
     hopeless: str | None = None
 
     @property
@@ -126,7 +129,7 @@ def submit(
             fetch(file, partial(_whole, watcher, file.name))
 
         watcher.step("opening MLflow")
-        tracker = Tracker(tracking_uri(root, tracking), root, sweep)
+        tracker = Tracker(tracking_uri(root, tracking), root, sweep, watcher.note)
 
         def known(trial: Trial) -> Outcome | None:
             outcome = results.last(root, trial)
@@ -158,18 +161,18 @@ def submit(
 
         known_ended = partial(ended, known=True)
         search = Search(sweep, Ledger(root, sweep.name), known, known_ended, lengths.seconds)
-        interrupted, untracked = False, None
+        ended_well, interrupted = False, False
         try:
             with _stoppable():
                 watcher.started(search.size)
                 if search.anything_to_run():
-                    _launch(
-                        search, root, Follow(epoch, ended), sweep.name, watcher, address, serial, patience, peaks.of
-                    )
+                    follow = Follow(epoch, ended)
+                    _launch(search, root, follow, sweep.name, watcher, address, serial, patience, peaks.of)
+            ended_well = True
         except KeyboardInterrupt:
             interrupted = True
         finally:
-            untracked = tracker.close()
+            untracked = tracker.close(stopped=not ended_well)
         outcomes = list(search.outcomes.values())
         check_unmixed(outcomes, data)
         best = []
@@ -197,7 +200,7 @@ def run_here(trials: Sequence[Trial], sweep: Sweep, root: Root, watcher: Watcher
     from humansim.tracking import Tracker
 
     watcher.step("opening MLflow")
-    tracker = Tracker(tracking, root, sweep)
+    tracker = Tracker(tracking, root, sweep, watcher.note)
 
     def run(trial: Trial) -> Outcome:
         def epoch(row: Row) -> None:
@@ -214,7 +217,7 @@ def run_here(trials: Sequence[Trial], sweep: Sweep, root: Root, watcher: Watcher
             return raised(trial, root, error)
 
     watcher.started(len(trials))
-    ended = []
+    ended: list[Outcome] = []
     try:
         with _stoppable():
             for trial in trials:
@@ -222,7 +225,7 @@ def run_here(trials: Sequence[Trial], sweep: Sweep, root: Root, watcher: Watcher
                 tracker.ended(ended[-1])
                 watcher.ended(ended[-1], known=False)
     finally:
-        untracked = tracker.close()
+        untracked = tracker.close(stopped=len(ended) < len(trials))
     if untracked is not None:
         raise BadInput(f"the trials are under {root.results}, but MLflow did not take them: {untracked}")
     return ended
