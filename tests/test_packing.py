@@ -2,6 +2,7 @@
 
 import itertools
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -119,6 +120,35 @@ def test_few_trials_are_spread_over_all_gpus(root: Root) -> None:
 def test_without_a_gpu_what_is_left_does_not_matter(root: Root) -> None:
     some = packer(root, 2, CPUS)
     assert [given[1] for given in iter(some.next, None)] == [share_of(Trial(), CPUS, GIB)] * 2
+
+
+def at_pace(trial: Trial, pace: float) -> Result:
+    rows = ({"epoch": 1.0, "images_per_second": 1.0}, {"epoch": 2.0, "images_per_second": pace})
+    return result(trial).model_copy(update={"history": rows})
+
+
+@pytest.mark.parametrize(
+    ("full", "tried"),
+    [
+        ({0.125: 150, 0.25: 140, 0.5: 120, 1.0: 100}, [1.0, 0.125, 0.125, 0.125]),
+        ({0.125: 90, 0.25: 95, 0.5: 120, 1.0: 100}, [1.0, 0.125, 0.25, 0.5, 0.5, 0.5]),
+        ({0.125: 90, 0.25: 95, 0.5: 100, 1.0: 100}, [1.0, 0.125, 0.25, 0.5, 1.0, 1.0]),  # as fast: no gain
+    ],
+)
+def test_trials_share_a_gpu_only_where_it_is_faster_than_one_after_the_other(
+    root: Root, full: dict[float, float], tried: list[float]
+) -> None:
+    """`full`: images a second of a GPU that is full of trials, by the share that each has."""
+    some = packer(root, 120)
+    some.peak = lambda trial: GIB if trial.seed else None  # nothing is known before the first one: it is alone
+    shares = []
+    for _ in tried:
+        given = some.next()
+        assert given is not None
+        trial, share = given
+        shares.append(share.gpu)
+        assert some.end(at_pace(trial, full[share.gpu] * share.gpu), share)
+    assert shares == tried
 
 
 def test_who_ran_out_of_memory_is_the_next_one_with_more_and_at_last_has_failed(root: Root) -> None:

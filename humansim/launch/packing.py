@@ -4,10 +4,11 @@ import math
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from humansim.probes import MARGIN, SHARES, conditions, share_of_at_least, share_of_gpu
-from humansim.results import Failure, Outcome
+from humansim.results import Failure, Outcome, Result
 from humansim.spec import Trial
 
 if TYPE_CHECKING:
@@ -100,6 +101,7 @@ class Packer:
         self._again: deque[tuple[Trial, Share]] = deque()  # ran out of memory, lost its node, or had to wait for room
         self._short: Counter[str] = Counter()  # how often each trial ran out of memory
         self._least: dict[str, Share] = {}  # what trials of the same conditions need: with less, one ran out of memory
+        self._paces: dict[str, dict[float, list[float]]] = {}  # images/s under conditions with a share of a GPU
 
     @property
     def done(self) -> bool:
@@ -115,7 +117,21 @@ class Packer:
             return None
         part = self.search.part(trial) if self.place.gpus else 0.0
         first, least = share_of(trial, self.place, self.peak(trial), part), self._least.get(conditions(trial).key)
-        return trial, first if least is None else max(first, least, key=lambda share: (share.gpu, share.memory))
+        share = first if least is None else max(first, least, key=lambda share: (share.gpu, share.memory))
+        return trial, self._worthwhile(trial, share)
+
+    def _worthwhile(self, trial: Trial, share: Share) -> Share:
+        """This share of a GPU, or a larger one if a GPU full of such trials was no faster with this one than with that.
+
+        A share that was never tried counts as worthwhile.
+        """
+        paces = {gpu: fmean(seen) for gpu, seen in self._paces.get(conditions(trial).key, {}).items()}
+        while share.gpu in paces:
+            larger = [pace / gpu for gpu, pace in paces.items() if gpu > share.gpu]
+            if not larger or paces[share.gpu] / share.gpu > max(larger):
+                break
+            share = replace(share, gpu=next(part for part in SHARES if part > share.gpu))
+        return share
 
     def again(self, trial: Trial, share: Share) -> None:
         """It ended without an outcome, by no fault of its own."""
@@ -135,5 +151,9 @@ class Packer:
                 self._least[conditions(trial).key] = larger
                 self._again.append((trial, larger))
                 return False
+        if isinstance(outcome, Result) and share.gpu and outcome.history:
+            rows = outcome.history[1:] or outcome.history  # the first epoch is the slowest
+            paces = self._paces.setdefault(conditions(trial).key, {})
+            paces.setdefault(share.gpu, []).append(fmean(row["images_per_second"] for row in rows))
         self.search.tell(outcome)
         return True
