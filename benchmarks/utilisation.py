@@ -34,8 +34,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from humansim import plan
-from humansim import search as searching
+from humansim import plan, studies
 from humansim.launch.packing import READY, Packer, Place, Share
 from humansim.plan import Ledger
 from humansim.probes import CONTEXT
@@ -214,7 +213,7 @@ def ours(
                 ready = waiting
                 continue
             if not running and not ready:
-                return Ran(end, [cell.asked for cell in search.cells], lost)
+                return Ran(end, [[asked.trial for asked in cell.asked] for cell in search.cells], lost)
             job = cluster.next(until=death)
             if isinstance(job, tuple):
                 (trial, share), end = job, cluster.now
@@ -347,7 +346,7 @@ def main() -> None:
     if given.measure:
         measure()
         return
-    searching.suggest = remembered(searching.suggest)
+    studies.suggest = remembered(studies.suggest)
     found = []
     for name in given.sweeps:
         for gpus in given.gpus:

@@ -1,4 +1,4 @@
-"""`humansim status`: how submitted sweeps stand."""
+"""`humansim status | studies`: how submitted sweeps stand, here or in optuna-dashboard."""
 
 import argparse
 from collections import Counter
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def add(commands: Any, where: argparse.ArgumentParser, output: argparse.ArgumentParser) -> None:
-    """Adds the command to the parser."""
+    """Adds the two commands to the parser."""
     one = commands.add_parser(
         "status",
         help="show what is finished, running, failed and missing",
@@ -22,6 +22,16 @@ def add(commands: Any, where: argparse.ArgumentParser, output: argparse.Argument
     one.add_argument(
         "--watch", nargs="?", type=float, const=5.0, metavar="S", help="again every S seconds (5), until Ctrl-C"
     )
+    one = commands.add_parser(
+        "studies",
+        help="write a sweep's searches for optuna-dashboard",
+        description="Write a sweep's searches as Optuna studies, one a cell, each sample as it stands, for "
+        "optuna-dashboard; from the files under the root, also while the sweep runs.",
+        parents=[where],
+    )
+    one.set_defaults(command=_studies)
+    one.add_argument("sweep", metavar="SWEEP", help="a submitted sweep, or its file")
+    one.add_argument("--out", metavar="FILE", help="an SQLite database (sweeps/SWEEP/studies.db under the root)")
 
 
 def _status(given: argparse.Namespace) -> int:
@@ -55,6 +65,25 @@ def _status(given: argparse.Namespace) -> int:
     return 0
 
 
+def _studies(given: argparse.Namespace) -> int:
+    import shlex
+    from pathlib import Path
+
+    from humansim import plan, studies
+    from humansim.errors import BadInput
+    from humansim.root import Root
+
+    root = Root.at(given.root, given.data)
+    submitted = {sweep.name: sweep for sweep in plan.remembered(root)}
+    sweep = submitted.get(given.sweep) or plan.load_sweep(given.sweep)
+    file = Path(given.out).absolute() if given.out else root.sweeps / sweep.name / "studies.db"
+    if given.out and not file.parent.is_dir():
+        raise BadInput(f"--out {given.out}: no folder {file.parent}; make it first")
+    count = studies.write(sweep, root, file)
+    print(f"{count} studies: {file}   Open: uvx optuna-dashboard {shlex.quote(f'sqlite:///{file}')}")
+    return 0
+
+
 def _shown(found: list["Status"], one: bool) -> list[Any]:
     from humansim import show
 
@@ -72,6 +101,8 @@ def _shown(found: list["Status"], one: bool) -> list[Any]:
         parts.append(show.running(status.running, status.sweep.base))
     kinds = Counter(failure.kind for failure in status.failures)
     lines = []
+    if gpus := sum(one.gpu or 0 for one in status.running):
+        lines.append(f"{gpus:g} GPUs in use")
     if kinds:
         counts = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
         lines.append(f"failed: {counts}. Again: humansim retry {status.sweep.name}")
@@ -102,6 +133,8 @@ def _document(status: "Status") -> dict[str, Any]:
                 "validation": one.validation,
                 "images_per_second": one.images_per_second,
                 "seconds_since_epoch": one.age,
+                "node": one.node,
+                "gpu": one.gpu,
             }
             for one in status.running
         ],

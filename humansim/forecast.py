@@ -15,7 +15,7 @@ from humansim.lengths import Finished, Lengths
 from humansim.order import Length, Order
 from humansim.plan import Plan, stand_in, waits_for
 from humansim.probes import Probe, conditions, data_conditions
-from humansim.results import Result, State
+from humansim.results import ENDED, Result, State
 from humansim.root import Root
 from humansim.sources import source
 from humansim.spec import Cell, Trial, Variant
@@ -24,7 +24,6 @@ from humansim.virtual import Gpus
 START = 20.0  # seconds until the first trial runs: imports, Ray, MLflow's database
 BETWEEN = 0.15  # seconds from one trial to the next: files, MLflow, the search; measured here, on two cores
 NEWEST = 500  # finished trials of other sweeps that are looked at
-ENDED = (State.FINISHED, State.FAILED)
 
 
 @dataclass(frozen=True)

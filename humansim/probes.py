@@ -9,7 +9,7 @@ import contextlib
 import itertools
 import platform
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -214,18 +214,27 @@ def kept(root: Root) -> list[Probe]:
     return [probe for probe in found if probe.torch == torch_version()]
 
 
-def peak_memory(root: Root, finished: Iterable[Result]) -> Callable[[Trial], int | None]:
-    """What trials are known to need: bytes of the largest peak under a trial's conditions; None where none is known.
+class Peaks:
+    """What trials are known to need, learnt from probes and from whatever finishes: bytes, by a trial's conditions.
 
     A peak of a GPU and one of a process on a CPU are not the same: the larger one is on the safe side.
     """
-    peaks: dict[str, int] = {}
-    for found, peak in [
-        *((probe.conditions, probe.peak_memory) for probe in kept(root)),
-        *((conditions(result.trial), result.peak_memory) for result in finished),
-    ]:
-        peaks[found.key] = max(peak, peaks.get(found.key, 0))
-    return lambda trial: peaks.get(conditions(trial).key)
+
+    def __init__(self, root: Root) -> None:
+        self._known: dict[str, int] = {}
+        for probe in kept(root):
+            self._note(probe.conditions, probe.peak_memory)
+
+    def learn(self, result: Result) -> None:
+        """Takes note of a finished trial."""
+        self._note(conditions(result.trial), result.peak_memory)
+
+    def of(self, trial: Trial) -> int | None:
+        """Bytes of the largest peak under the trial's conditions; None where none is known."""
+        return self._known.get(conditions(trial).key)
+
+    def _note(self, known: Conditions, peak: int) -> None:
+        self._known[known.key] = max(peak, self._known.get(known.key, 0))
 
 
 def torch_version() -> str:

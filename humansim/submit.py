@@ -15,7 +15,7 @@ from humansim.judgements import Judgements
 from humansim.lengths import Lengths
 from humansim.material import prepare, resize_of
 from humansim.plan import Ledger
-from humansim.results import Failure, Kind, Outcome, Result
+from humansim.results import ENDED, Failure, Kind, Outcome, Result
 from humansim.retention import Retention
 from humansim.root import Root, locked
 from humansim.spec import Cell, Sweep, Trial, Variant
@@ -33,6 +33,9 @@ class Watcher(Protocol):
 
     def step(self, what: str) -> None:
         """A stage begins: reading data, starting Ray."""
+
+    def note(self, what: str) -> None:
+        """Something a person should know while trials run on; from any thread."""
 
     def progress(self, what: str, done: int, total: int) -> None:
         """So much of something is done: decoding images, embedding them."""
@@ -64,7 +67,7 @@ class Report:
     outcomes: list[Outcome] = field(default_factory=list)
     missing: int = 0
     interrupted: bool = False
-    untracked: Exception | None = None
+    untracked: str | None = None
     hopeless: str | None = None
 
     @property
@@ -126,10 +129,10 @@ def submit(
             fetch(file, partial(_whole, watcher, file.name))
 
         watcher.step("opening MLflow")
-        tracker = Tracker(tracking_uri(root, tracking), root, sweep)
+        tracker = Tracker(tracking_uri(root, tracking), root, sweep, watcher.note)
 
         def known(trial: Trial) -> Outcome | None:
-            outcome = results.load(root, trial)
+            outcome = results.last(root, trial)
             if isinstance(outcome, Failure) and (outcome.kind in retry or outcome.kind == "lost"):
                 results.forget_failure(root, trial)
                 return None
@@ -137,15 +140,16 @@ def submit(
                 results.forget_checkpoint(root, trial)
             return outcome
 
-        finished = [outcome for outcome in before if isinstance(outcome, Result)]
+        retention, peaks = Retention(root, keep, keep_bytes), probes.Peaks(root)
         lengths = Lengths(root, [cell.trial for cell in cells], judgements)
-        for result in finished:
-            lengths.learn(result)
-        retention = Retention(root, keep, keep_bytes)
+        for result in before:
+            if isinstance(result, Result):
+                lengths.learn(result)
 
         def ended(outcome: Outcome, known: bool = False) -> None:
             tracker.ended(outcome)
             if isinstance(outcome, Result):
+                peaks.learn(outcome)
                 retention.ended(outcome, search.cells_of(outcome.trial))
                 if not known:
                     lengths.learn(outcome)
@@ -157,25 +161,26 @@ def submit(
 
         known_ended = partial(ended, known=True)
         search = Search(sweep, Ledger(root, sweep.name), known, known_ended, lengths.seconds)
-        peak = probes.peak_memory(root, finished)
-        interrupted, untracked = False, None
+        ended_well, interrupted = False, False
         try:
             with _stoppable():
                 watcher.started(search.size)
                 if search.anything_to_run():
-                    _launch(search, root, Follow(epoch, ended), sweep.name, watcher, address, serial, patience, peak)
+                    follow = Follow(epoch, ended)
+                    _launch(search, root, follow, sweep.name, watcher, address, serial, patience, peaks.of)
+            ended_well = True
         except KeyboardInterrupt:
             interrupted = True
         finally:
-            untracked = tracker.close()
+            untracked = tracker.close(stopped=not ended_well)
         outcomes = list(search.outcomes.values())
         check_unmixed(outcomes, data)
         best = []
         for cell, chosen in search.best():
             outcome = search.outcomes[chosen.id] if chosen is not None else None
             best.append((cell, outcome if isinstance(outcome, Result) else None))
-        missing = plan.plan(sweep, root).counts()
-        left = sum(missing.values()) - missing["finished"] - missing["failed"]
+        states = plan.plan(sweep, root).counts()
+        left = sum(count for state, count in states.items() if state not in ENDED)
         return Report(best, outcomes, left, interrupted, untracked, search.hopeless)
 
 
@@ -195,7 +200,7 @@ def run_here(trials: Sequence[Trial], sweep: Sweep, root: Root, watcher: Watcher
     from humansim.tracking import Tracker
 
     watcher.step("opening MLflow")
-    tracker = Tracker(tracking, root, sweep)
+    tracker = Tracker(tracking, root, sweep, watcher.note)
 
     def run(trial: Trial) -> Outcome:
         def epoch(row: Row) -> None:
@@ -212,7 +217,7 @@ def run_here(trials: Sequence[Trial], sweep: Sweep, root: Root, watcher: Watcher
             return raised(trial, root, error)
 
     watcher.started(len(trials))
-    ended = []
+    ended: list[Outcome] = []
     try:
         with _stoppable():
             for trial in trials:
@@ -220,7 +225,7 @@ def run_here(trials: Sequence[Trial], sweep: Sweep, root: Root, watcher: Watcher
                 tracker.ended(ended[-1])
                 watcher.ended(ended[-1], known=False)
     finally:
-        untracked = tracker.close()
+        untracked = tracker.close(stopped=len(ended) < len(trials))
     if untracked is not None:
         raise BadInput(f"the trials are under {root.results}, but MLflow did not take them: {untracked}")
     return ended
@@ -248,7 +253,8 @@ def _launch(
 
     with on_ray.connected(address), _stoppable():  # once more: Ray has taken the signal for itself
         watcher.step("running trials")
-        on_ray.launch(search, root, on_ray.run_here, follow, name, peak, patience or on_ray.PATIENCE)
+        waiting = partial(watcher.step, "waiting for a node that can run trials")
+        on_ray.launch(search, root, on_ray.run_here, follow, name, peak, patience or on_ray.PATIENCE, waiting)
 
 
 def _whole(watcher: Watcher, name: str, done: int, total: int | None) -> None:
@@ -275,7 +281,7 @@ def check_unmixed(outcomes: Iterable[Outcome], data: dict[Variant, str]) -> None
     """
     weights: dict[Variant, tuple[str, str]] = {}
     for outcome in outcomes:
-        if not isinstance(outcome, Result):
+        if isinstance(outcome, Failure) or not outcome.provenance:
             continue
         trial, made = outcome.trial, outcome.provenance
         now = data.get(trial.source)

@@ -1,24 +1,19 @@
 """The files that start clusters, as far as they can be tried without a cloud; a sweep submitted as a job."""
 
-import contextlib
 import os
 import runpy
-import secrets
-import shutil
-import socket
 import subprocess
 import sys
 import tarfile
-import tempfile
 import time
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from sweeping import environment, finished, kill_all
+from nodes import Nodes, free_port, ray
+from sweeping import environment, finished
 
 from humansim.root import Root
 
@@ -147,53 +142,19 @@ SWEEP = Sweep(
 """
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def ray(*arguments: str) -> list[str]:
-    return [str(Path(sys.executable).with_name("ray")), *arguments]
-
-
-@contextlib.contextmanager
-def cluster(root: Path) -> Iterator[tuple[dict[str, str], int]]:
-    """Ray as its launcher starts it: a head without CPUs, and a worker. Gives environment and the dashboard's port."""
-    port, dashboard = free_port(), free_port()
-    address = f"127.0.0.1:{port}"
-    secret = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0"}
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    env = environment(**secret, HUMANSIM_ROOT=str(root), PATH=path)
-    scratch = tempfile.mkdtemp(prefix="ray-")  # sockets lie in it: their paths must be short
-    head = ["--head", "--node-ip-address=127.0.0.1", f"--port={port}", "--num-cpus=0", f"--temp-dir={scratch}"]
-    nodes = []
-    try:
-        for options in ([*head, f"--dashboard-port={dashboard}"], [f"--address={address}", "--num-cpus=2"]):
-            log = root.parent / f"node{len(nodes)}.log"
-            with open(log, "w") as file:
-                command = ray("start", "--block", *options)
-                nodes.append(subprocess.Popen(command, env=env, stdout=file, stderr=file, start_new_session=True))
-            while "will now block" not in log.read_text():  # a worker that comes too early gives up
-                assert nodes[-1].poll() is None, log.read_text()
-                time.sleep(0.5)
-        yield env, dashboard
-    finally:
-        for node in reversed(nodes):
-            kill_all(node)
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
 @pytest.mark.slow
 def test_a_sweep_is_submitted_as_a_job(tmp_path: Path) -> None:
     file = tmp_path / "four.py"
     file.write_text(SWEEP)
-    with cluster(tmp_path / "root") as (env, dashboard):
+    dashboard = free_port()
+    nodes = Nodes(f"--dashboard-port={dashboard}", HUMANSIM_ROOT=str(tmp_path / "root"))
+    try:
+        nodes.add("--num-cpus=2")
         submit = ray("job", "submit", "--address", f"http://127.0.0.1:{dashboard}", "--")
         for _ in range(10):
             done = subprocess.run(
                 [*submit, "humansim", "sweep", str(file)],
-                env=env,
+                env=environment(**nodes.secret),
                 capture_output=True,
                 text=True,
                 timeout=300,
@@ -202,5 +163,7 @@ def test_a_sweep_is_submitted_as_a_job(tmp_path: Path) -> None:
             if "No available agent" not in done.stderr:  # Ray says so in its first seconds
                 break
             time.sleep(2)
+    finally:
+        nodes.stop()
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(finished(file, Root.at(tmp_path / "root"))) == 4

@@ -2,6 +2,7 @@
 
 import itertools
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,7 +15,7 @@ from humansim.search import Search
 from humansim.spec import Sweep, Trial, Variant
 
 GIB = 1 << 30
-CPUS = Place(cpus=16, memory=64 * GIB)
+CPUS = Place(cpus=16, memory=64 * GIB, memory_of_core=4 * GIB)
 GPUS = Place(cpus=16, memory=64 * GIB, gpus=4, gpu_memory=80 * GIB)
 
 
@@ -26,7 +27,7 @@ def test_shares_of_a_gpu_add_up_in_any_mixture() -> None:
 
 def test_what_was_not_measured_has_a_gpu_to_itself() -> None:
     assert share_of(Trial(threads=2), GPUS) == Share(2, gpu=1.0)
-    assert share_of(Trial(threads=2), CPUS) == Share(2)
+    assert share_of(Trial(threads=2), CPUS) == Share(2, memory=8 * GIB)  # that of its cores
     assert share_of(Trial(), Place(8, GIB, gpus=2), peak=GIB).gpu == 1  # of a GPU that nothing is known of
 
 
@@ -40,11 +41,21 @@ def test_a_share_holds_the_measured_peak_and_is_the_smallest_that_does(peak: int
     assert all(smaller * memory < needed for smaller in SHARES if smaller < share)
 
 
-@given(st.integers(0, 200 * GIB))
-def test_without_a_gpu_memory_is_set_aside_as_measured(peak: int) -> None:
-    share = share_of(Trial(threads=3), CPUS, peak)
-    assert (share.cpus, share.gpu) == (3, 0)
-    assert share.memory == min(round(peak * MARGIN), CPUS.memory)
+@given(st.integers(0, 200 * GIB), st.integers(1, 4))
+def test_without_a_gpu_memory_goes_with_cores_in_whole_parts_so_that_shares_repeat(peak: int, threads: int) -> None:
+    share, part = share_of(Trial(threads=threads), CPUS, peak), threads * CPUS.memory_of_core
+    assert (share.cpus, share.gpu) == (threads, 0)
+    assert share.memory == CPUS.memory or (share.memory % part == 0 and share.memory >= peak * MARGIN)
+    assert share.memory <= max(part, 2 * peak * MARGIN)
+    assert share_of(Trial(), Place(8, GIB), peak).memory == 0  # nothing is known of the nodes' memory
+
+
+@given(*[st.builds(Place, *[st.integers(0, 9)] * 5)] * 2)
+def test_what_was_there_once_is_counted_on(one: Place, other: Place) -> None:
+    both = one.or_more(other)
+    assert both == other.or_more(one)
+    assert both.or_more(one) == both
+    assert (both.cpus, both.gpus) == (max(one.cpus, other.cpus), max(one.gpus, other.gpus))
 
 
 @given(st.sampled_from(SHARES))
@@ -109,6 +120,35 @@ def test_few_trials_are_spread_over_all_gpus(root: Root) -> None:
 def test_without_a_gpu_what_is_left_does_not_matter(root: Root) -> None:
     some = packer(root, 2, CPUS)
     assert [given[1] for given in iter(some.next, None)] == [share_of(Trial(), CPUS, GIB)] * 2
+
+
+def at_pace(trial: Trial, pace: float) -> Result:
+    rows = ({"epoch": 1.0, "images_per_second": 1.0}, {"epoch": 2.0, "images_per_second": pace})
+    return result(trial).model_copy(update={"history": rows})
+
+
+@pytest.mark.parametrize(
+    ("full", "tried"),
+    [
+        ({0.125: 150, 0.25: 140, 0.5: 120, 1.0: 100}, [1.0, 0.125, 0.125, 0.125]),
+        ({0.125: 90, 0.25: 95, 0.5: 120, 1.0: 100}, [1.0, 0.125, 0.25, 0.5, 0.5, 0.5]),
+        ({0.125: 90, 0.25: 95, 0.5: 100, 1.0: 100}, [1.0, 0.125, 0.25, 0.5, 1.0, 1.0]),  # as fast: no gain
+    ],
+)
+def test_trials_share_a_gpu_only_where_it_is_faster_than_one_after_the_other(
+    root: Root, full: dict[float, float], tried: list[float]
+) -> None:
+    """`full`: images a second of a GPU that is full of trials, by the share that each has."""
+    some = packer(root, 120)
+    some.peak = lambda trial: GIB if trial.seed else None  # nothing is known before the first one: it is alone
+    shares = []
+    for _ in tried:
+        given = some.next()
+        assert given is not None
+        trial, share = given
+        shares.append(share.gpu)
+        assert some.end(at_pace(trial, full[share.gpu] * share.gpu), share)
+    assert shares == tried
 
 
 def test_who_ran_out_of_memory_is_the_next_one_with_more_and_at_last_has_failed(root: Root) -> None:

@@ -247,7 +247,7 @@ def test_a_forecast_goes_the_way_of_the_search(root: Root, device: str, slots: i
     lengths = Lengths(root, [cell.trial for cell in plan.cells(sweep)])
     search = Search(sweep, Ledger(root, "s"), length=lengths.seconds)
     place = Place(cpus=8, memory=2**40, gpus=slots * ahead.on_gpu, gpu_memory=24 * 2**30)
-    packer, cluster, asked = Packer(search, place, probes.peak_memory(root, [])), Gpus[Any](slots), []
+    packer, cluster, asked = Packer(search, place, probes.Peaks(root).of), Gpus[Any](slots), []
     ready: list[Any] = []
     while True:
         while len(ready) < READY and (given := packer.next()) is not None:

@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from humansim.errors import BadInput
-from humansim.plan import Ledger, cells, samples
+from humansim.plan import STARTUP, Ledger, cells, samples
 from humansim.results import Failure, Outcome, Result, Score
 from humansim.root import Root
-from humansim.search import ALIKE, STARTUP, Search, suggest
+from humansim.search import ALIKE, Search
 from humansim.spec import Choice, Sweep, Trial, Uniform, Variant, digest
+from humansim.studies import suggest
 
 TRIPLET = Variant("triplet")
 LR = Uniform(low=1e-5, high=1e-1, log=True)
@@ -259,11 +260,11 @@ def test_a_search_that_is_given_other_samples_goes_on_as_if_it_had_them_from_the
     run_through(first, end)
     changed = Search(sweep, Ledger(root, "s"), known=lambda trial: ends.get(trial.id))
     run_through(changed, end)
-    assert [trial.id for trial in changed.cells[0].asked] == [trial.id for trial in undisturbed]
+    assert [asked.trial.id for asked in changed.cells[0].asked] == [trial.id for trial in undisturbed]
     # And it stays so: the ledger as it now stands gives the same again.
     again = Search(sweep, Ledger(root, "s"), known=lambda trial: ends.get(trial.id))
     assert run_through(again) == []
-    assert [trial.id for trial in again.cells[0].asked] == [trial.id for trial in undisturbed]
+    assert [asked.trial.id for asked in again.cells[0].asked] == [trial.id for trial in undisturbed]
 
 
 def test_if_every_sample_of_a_cell_fails_there_is_nothing_to_repeat(root: Root) -> None:

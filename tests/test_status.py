@@ -1,12 +1,13 @@
 """`humansim status` reads files alone: finished, running with its epoch, failed by kind, the time that is left."""
 
 import json
+import platform
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from test_launch import raises
-from test_search import result
+from test_search import LR, result
 
 from humansim import plan, results
 from humansim.cli import main
@@ -38,6 +39,7 @@ def under_way(root: Root) -> Iterator[Root]:
     with results.claimed(root, trial(3)) as folder:
         row = {"epoch": 3.0, "validation": 0.75, "images_per_second": 123.4, "time": float(results.now() - 5000)}
         (folder / results.EPOCH).write_text(json.dumps(row))
+        results.begin(root, trial(3), gpu=0.25)
         yield root
 
 
@@ -48,6 +50,7 @@ def test_a_sweep_under_way_stands_as_its_files_say(under_way: Root) -> None:
     assert (running.trial, running.epoch, running.validation) == (trial(3), 3, 0.75)
     assert running.images_per_second == 123.4
     assert running.age == pytest.approx(5, abs=2)
+    assert (running.node, running.gpu) == (platform.node(), 0.25)
     assert [failure.kind for failure in status.failures] == ["oom"]
     assert status.left == 3 * 12  # one at a time: the one that runs, the one that was killed, the one not begun
     first, second = status.groups
@@ -67,10 +70,39 @@ def test_what_changes_is_seen_by_the_same_reader(under_way: Root) -> None:
     assert status.failures == []
 
 
+def test_a_pruned_trial_is_no_failure_and_not_among_the_best(root: Root, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep = SWEEP.model_copy(
+        update={"grid": [{}], "search": {"lr": LR}, "samples": 3, "pruner": Variant("MedianPruner")}
+    )
+    plan.remember(sweep, root)
+    (cell,) = plan.cells(sweep)
+    for index, lr in enumerate((1e-4, 1e-3)):  # the better one is given up
+        made = result(plan.checked(cell.trial.having({"lr": lr})))
+        made = made.model_copy(update={"history": ({"epoch": 1.0, "validation": 0.5},), "seconds": {"train": 4.0}})
+        plan.Ledger(root, "s").append(plan.Asked(cell.key, index, made.trial, {1: 0.6} if index else None))
+        results.save(root, results.held_to(made, {1: 0.6}) if index else made)
+    status = Reader(root).read(sweep)
+    assert dict(+status.states) == {"finished": 1, "pruned": 1, "to run": 1}
+    assert status.failures == []
+    (group,) = status.groups
+    assert group.best is not None
+    assert group.best.trial.lr == 1e-4
+    assert main(["status", "s", "--root", str(root.path)]) == 0
+    assert "pruned" in capsys.readouterr().out
+
+
 def test_the_command_shows_it(under_way: Root, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status", "s", "--root", str(under_way.path)]) == 0
     said = capsys.readouterr().out
-    for text in ("3/20", "75.00", "123", "failed: 1 oom. Again: humansim retry s", "about 36 s left", "MemoryError"):
+    for text in (
+        "3/20",
+        "75.00",
+        "123",
+        "failed: 1 oom. Again: humansim retry s",
+        "about 36 s left",
+        "0.25 GPUs in use",
+        "MemoryError",
+    ):
         assert text in said
     assert main(["status", "s", "--root", str(under_way.path), "--json"]) == 0
     (document,) = json.loads(capsys.readouterr().out)

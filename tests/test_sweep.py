@@ -112,7 +112,7 @@ def test_submitting_a_finished_sweep_runs_nothing_and_does_not_start_ray(file: P
 
 
 def test_killed_again_and_again_it_ends_as_if_nothing_had_happened(file: Path, calm: Root, tmp_path: Path) -> None:
-    """SIGKILL for the driver and all of Ray at random moments; each time the sweep is submitted again."""
+    """SIGTERM for the driver, then SIGKILL for it and all of Ray, at random moments; each time submitted again."""
     root, rng = Root.at(tmp_path), random.Random(time.time_ns())
     committed: dict[Path, int] = {}
     kills = 0
@@ -124,6 +124,9 @@ def test_killed_again_and_again_it_ends_as_if_nothing_had_happened(file: Path, c
             wait_for(lambda: len(list(root.results.glob("*/*.json"))) > before + rng.randint(0, 2), driver)  # noqa: B023
             time.sleep(rng.uniform(0, 3))
             kills += driver.poll() is None
+            if round_ == 0:  # as a preempted machine is told
+                driver.terminate()
+                assert driver.wait(90) == 130
         finally:
             kill_all(driver)
         for path, changed in committed.items():

@@ -14,7 +14,8 @@ from sweeping import humansim, last_json
 
 from humansim import plan, results, train, workers
 from humansim.errors import BadInput
-from humansim.results import Result
+from humansim.pruning import Bar
+from humansim.results import Pruned, Result
 from humansim.root import Root
 from humansim.spec import Trial, Variant
 
@@ -36,15 +37,15 @@ class Killed(Exception):  # noqa: N818 - as in test_train
     """Stands for a worker that dies."""
 
 
-def together(count: int, trial: Trial, root: Root, stop_after: float = 0) -> None:
+def together(count: int, trial: Trial, root: Root, stop_after: float = 0, bar: Bar | None = None) -> None:
     """Runs a trial with so many processes, as `launch` would; they die after an epoch if told to."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    processes.spawn(_worker, (count, port, trial.model_dump_json(), root, stop_after), nprocs=count)
+    processes.spawn(_worker, (count, port, trial.model_dump_json(), root, stop_after, bar), nprocs=count)
 
 
-def _worker(rank: int, count: int, port: int, trial: str, root: Root, stop_after: float) -> None:
+def _worker(rank: int, count: int, port: int, trial: str, root: Root, stop_after: float, bar: Bar | None) -> None:
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     group.init_process_group("gloo", rank=rank, world_size=count)
 
@@ -54,7 +55,7 @@ def _worker(rank: int, count: int, port: int, trial: str, root: Root, stop_after
 
     do = train.run if workers.leads() else train.assist
     try:
-        do(Trial.model_validate_json(trial), root, report=report)
+        do(Trial.model_validate_json(trial), root, report=report, bar=bar)
     except Killed:
         pass
     finally:
@@ -107,6 +108,21 @@ def test_killed_and_gone_on_from_two_workers_give_the_same_bits(tmp_path: Path) 
     together(2, trial, rough)  # it is there: nobody waits for anybody
 
 
+@pytest.mark.slow
+def test_below_its_bar_all_workers_give_up_together(tmp_path: Path) -> None:
+    root, trial = Root.at(tmp_path), plan.checked(TINY.having({"workers": 2}))
+    together(2, trial, root, bar={1: 1.0})
+    pruned = results.load(root, trial, {1: 1.0})
+    assert isinstance(pruned, Pruned)
+    assert pruned.epoch == 1
+    together(2, trial, root)
+    assert losses(outcome(root, trial))[:1] == losses(pruned)
+
+
+def losses(outcome: Result | Pruned) -> list[float]:
+    return [row["loss"] for row in outcome.history]
+
+
 def test_alone_nothing_is_shared() -> None:
     network = torch.nn.Linear(2, 2)
     assert workers.count() == 1
@@ -131,19 +147,22 @@ from humansim.spec import Sweep, Trial, Variant
 SWEEP = Sweep(
     name="workers",
     base=Trial(source=Variant("sample", queries=24, pairs=2), backbone=Variant("miniature:resnet50"),
-               fit_size=16, batch_size=8, epochs=2),
-    grid=[{"paradigm": ["triplet"], "workers": [2]}],
+               fit_size=16, batch_size=8, epochs=2, optimizer="sgd"),
+    grid=[{"paradigm": ["triplet"], "workers": [2], "lr": [1e30, 1e-3]}],
 )
 """
 
 
 @pytest.mark.slow
-def test_ray_starts_the_workers_of_a_trial(tmp_path: Path) -> None:
+def test_ray_starts_the_workers_of_a_trial_and_hears_of_its_failure(tmp_path: Path) -> None:
     file = tmp_path / "workers.py"
     file.write_text(SWEEP)
     done = humansim("sweep", str(file), "--root", str(tmp_path / "root"), "--json")
-    assert done.returncode == 0, done.stderr
-    assert last_json(done)["states"] == {"finished": 1, "to run": 0}
+    assert done.returncode == 1, done.stderr
+    assert last_json(done)["states"] == {"finished": 1, "failed": 1, "to run": 0}
     root = Root.at(tmp_path / "root")
-    (two,) = plan.plan(plan.load_sweep(str(file)), root).known
+    diverged, two = plan.plan(plan.load_sweep(str(file)), root).known
+    failure = results.load(root, diverged)
+    assert isinstance(failure, results.Failure)
+    assert (failure.kind, "try a lower learning rate" in failure.reason) == ("diverged", True)
     assert [row["epoch"] for row in outcome(root, two).history] == [1, 2]

@@ -13,7 +13,9 @@ import logging
 import os
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from humansim.launch.packing import READY, Packer, Place, Share
@@ -30,6 +32,8 @@ os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(READY))
 
 import ray
 from ray import tune
+from ray.autoscaler.sdk import request_resources
+from ray.exceptions import OutOfMemoryError, RayActorError, RayError
 from ray.tune.search import Searcher
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -37,12 +41,15 @@ from humansim import results
 from humansim.errors import BadInput
 from humansim.launch import Follow, Runner, attempt, failed, raised
 from humansim.probes import Probe
-from humansim.results import Result
+from humansim.pruning import Bar
+from humansim.results import Failure, Pruned, Result
 from humansim.root import Root
 from humansim.search import Search
 from humansim.spec import Trial
 
-RETRIES = 3  # of a trial whose process or node died
+RETRIES = 3  # of a trial whose process died; as often again if it was the node that died
+NODE_DIED, OUT_OF_MEMORY = "node has died", "low on memory"  # in Ray's words
+LOOK = 10.0  # seconds until the cluster is looked at again: it may have grown
 PATIENCE = 3600.0  # seconds
 VISIBLE_WITHIN = 60  # seconds that a shared file system may take to show what another node has written
 
@@ -83,6 +90,7 @@ def launch(
     name: str,
     peak: Callable[[Trial], int | None] = lambda trial: None,
     patience: float = PATIENCE,
+    waiting: Callable[[], None] = lambda: None,
 ) -> None:
     """Runs all that the search asks for on the connected cluster.
 
@@ -90,11 +98,13 @@ def launch(
         name: of the folder for Tune's own files under the root, gone afterwards.
         peak: bytes of memory that a trial is known to need, None if that is not known.
         patience: seconds without a sign of life (an epoch, images embedded) after which a trial has hung.
+        waiting: called if the cluster has no node yet that can run trials.
     """
-    place = _place()
+    _mend_tune()
+    place = _first_place(waiting)
     scratch = root.path / "ray" / name
     shutil.rmtree(scratch, ignore_errors=True)
-    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # how trials fail is the follower's to show
     trainable = tune.with_resources(
         functools.partial(_trainable, root=root, runner=runner, patience=patience),
         lambda config: tune.PlacementGroupFactory([_resources(config)]),
@@ -108,6 +118,7 @@ def launch(
             storage_path=str(root.path / "ray"),
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=RETRIES),
+            callbacks=[feed.deaths],
         ),
     )
     # Tune prints its own reports to standard output even when told not to; what is shown is the follower's affair.
@@ -119,7 +130,7 @@ def launch(
 
 
 def _place() -> Place:
-    """What the connected cluster's nodes are, the largest standing for all."""
+    """What the connected cluster's nodes are now."""
     nodes: list[dict[str, Any]] = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     have: list[dict[str, float]] = [node["Resources"] for node in nodes]
     gpus = int(sum(node.get("GPU", 0) for node in have))
@@ -129,9 +140,40 @@ def _place() -> Place:
         there = NodeAffinitySchedulingStrategy(node, soft=False)
         # It asks for no GPU: all may be taken by another sweep.
         remote: Any = ray.remote
-        gpu_memory = ray.get(remote(num_cpus=0, scheduling_strategy=there)(_gpu_memory).remote())
-    most = {kind: int(max(node.get(kind, 0) for node in have)) for kind in ("CPU", "memory")}
-    return Place(most["CPU"], most["memory"], gpus, gpu_memory)
+        with contextlib.suppress(RayError):  # the node has died in between
+            gpu_memory = ray.get(remote(num_cpus=0, scheduling_strategy=there)(_gpu_memory).remote())
+    most = {kind: int(max((node.get(kind, 0) for node in have), default=0)) for kind in ("CPU", "memory")}
+    of_cores = [int(node.get("memory", 0) / node["CPU"]) for node in have if node.get("CPU")]
+    return Place(most["CPU"], most["memory"], min(of_cores, default=0), gpus, gpu_memory)
+
+
+def _first_place(waiting: Callable[[], None]) -> Place:
+    """What there is as soon as there is a node that can run trials; an autoscaler is asked for one.
+
+    Args:
+        waiting: called once if there is none yet.
+    """
+    if (place := _place()).cpus:
+        return place
+    waiting()
+    request_resources(num_cpus=1)
+    while not (place := _place()).cpus:
+        time.sleep(1)
+    request_resources(num_cpus=0)  # from now on what is asked for is what trials want
+    return place
+
+
+def _mend_tune() -> None:
+    """Tune ends at once, with all its trials, when Ray kills one whose node is out of memory (as of Ray 2.60).
+
+    It takes errors of two kinds for the death of a process or for an exception; that one is neither. Here it counts as
+    a death.
+    """
+    from ray.air.execution._internal import actor_manager
+    from ray.tune.execution import tune_controller
+
+    for module in (actor_manager, tune_controller):
+        vars(module)["RayActorError"] = (RayActorError, OutOfMemoryError)
 
 
 def _gpu_memory() -> int:
@@ -174,11 +216,12 @@ def run_here(
     *,
     report: Callable[[dict[str, float]], None],
     progress: Callable[[int, int], None] | None = None,
-) -> Result:
+    bar: Bar | None = None,
+) -> Result | Pruned:
     """`train.run`, with torch imported in the worker only: the driver needs none."""
     from humansim import train
 
-    return train.run(trial, root, report=report, progress=progress)
+    return train.run(trial, root, report=report, progress=progress, bar=bar)
 
 
 def _resources(config: dict[str, Any]) -> dict[str, float]:
@@ -190,9 +233,12 @@ def _resources(config: dict[str, Any]) -> dict[str, float]:
 
 
 def _trainable(config: dict[str, Any], root: Root, runner: Runner, patience: float) -> None:
-    trial = Trial.model_validate_json(config["trial"])
+    trial, bar = Trial.model_validate_json(config["trial"]), dict(config["bar"])
+    if results.load(root, trial, bar) is not None:  # its last process was killed, and the driver has said why
+        return
+    results.begin(root, trial, config["gpu"] * config["workers"])
     if config["workers"] > 1:
-        _run_with_workers(trial, root, bool(config["gpu"]))
+        _run_with_workers(trial, root, bool(config["gpu"]), bar)
         return
     _keep_to(config["gpu"])
     with _watched(trial, root, patience) as alive:
@@ -204,7 +250,8 @@ def _trainable(config: dict[str, Any], root: Root, runner: Runner, patience: flo
             tune.report({"row": row})
 
         try:
-            attempt(trial, root, functools.partial(runner, progress=lambda done, total: alive()), report)
+            held = functools.partial(runner, progress=lambda done, total: alive(), bar=bar)
+            attempt(trial, root, held, report)
         except OSError as error:
             tune.report({"full": str(error)})
 
@@ -251,13 +298,13 @@ def _watched(trial: Trial, root: Root, patience: float) -> Iterator[Callable[[],
     file.unlink(missing_ok=True)
 
 
-def _run_with_workers(trial: Trial, root: Root, gpus: bool) -> None:
+def _run_with_workers(trial: Trial, root: Root, gpus: bool, bar: Bar) -> None:
     """Runs a trial of several workers as a Ray Train run of its own.
 
     Raises:
         TrainingFailedError: a worker died; Tune starts the trial again.
     """
-    from ray.exceptions import RayError, RayTaskError
+    from ray.exceptions import RayTaskError
     from ray.train import RunConfig, ScalingConfig, TrainingFailedError, WorkerGroupError
     from ray.train.torch import TorchTrainer
     from ray.tune.integration.ray_train import TuneReportCallback
@@ -265,7 +312,7 @@ def _run_with_workers(trial: Trial, root: Root, gpus: bool) -> None:
     callbacks: list[Any] = [TuneReportCallback()]  # type: ignore[no-untyped-call]
     trainer = TorchTrainer(
         _worker,
-        train_loop_config={"trial": trial.model_dump_json(), "root": root},
+        train_loop_config={"trial": trial.model_dump_json(), "root": root, "bar": bar},
         scaling_config=ScalingConfig(
             num_workers=trial.workers,
             use_gpu=gpus,
@@ -276,7 +323,7 @@ def _run_with_workers(trial: Trial, root: Root, gpus: bool) -> None:
     try:
         trainer.fit()
     except TrainingFailedError as error:
-        if results.load(root, trial) is not None:  # the leader has said how it ended; the others fell with it
+        if results.load(root, trial, bar) is not None:  # the leader has said how it ended; the others fell with it
             return
         of_workers = error.worker_failures.values() if isinstance(error, WorkerGroupError) else [error]
         own = [one for one in of_workers if not isinstance(one, RayError) or isinstance(one, RayTaskError)]
@@ -294,16 +341,16 @@ def _worker(config: dict[str, Any]) -> None:
 
     from humansim import train, workers
 
-    trial, root = Trial.model_validate_json(config["trial"]), config["root"]
+    trial, root, bar = Trial.model_validate_json(config["trial"]), config["root"], config["bar"]
     device = str(get_device())
 
     def report(row: dict[str, float]) -> None:
         ray.train.report({"row": row})
 
     if workers.leads():
-        attempt(trial, root, functools.partial(train.run, device=device), report)
+        attempt(trial, root, functools.partial(train.run, device=device, bar=bar), report)
     else:
-        train.assist(trial, root, device=device, report=report)
+        train.assist(trial, root, device=device, report=report, bar=bar)
 
 
 def _workers(trial: Trial) -> int:
@@ -317,8 +364,12 @@ class _Feed(Searcher):
         self, search: Search, root: Root, follow: Follow, place: Place, peak: Callable[[Trial], int | None]
     ) -> None:
         super().__init__()
-        self.packer, self.root, self.follow, self.place = Packer(search, place, peak), root, follow, place
+        self.search, self.root, self.follow = search, root, follow
+        self.packer = Packer(search, place, peak)
         self.given: dict[str, tuple[Trial, Share]] = {}
+        self.deaths = _Deaths(root)
+        self.moved: Counter[str] = Counter()  # how often each trial was asked for again since its nodes had died
+        self.looked = time.monotonic()
         self.error: Exception | None = None
 
     def suggest(self, trial_id: str) -> Any:
@@ -333,23 +384,26 @@ class _Feed(Searcher):
             self.packer.put_back(*given)  # Tune does not see what Ray Train sets aside: it would start all of them
             return None
         self.given[trial_id] = given
-        return {"trial": trial.model_dump_json(), "workers": _workers(trial), **vars(share)}
+        bar = [*(self.search.bar(trial) or {}).items()]  # Tune takes a dict for a search space of its own
+        return {"trial": trial.model_dump_json(), "bar": bar, "workers": _workers(trial), **vars(share)}
 
     def _next(self) -> tuple[Trial, Share] | None:
         given = self.packer.next() if self.error is None else None
         if given is None:
             return None
-        trial = given[0]
-        if trial.threads > self.place.cpus:
-            raise BadInput(f"a trial wants {trial.threads} threads; the largest node has {self.place.cpus} CPUs")
+        if time.monotonic() > self.looked + LOOK:
+            self.packer.place, self.looked = self.packer.place.or_more(_place()), time.monotonic()
+        trial, place = given[0], self.packer.place
+        if trial.threads > place.cpus:
+            raise BadInput(f"a trial wants {trial.threads} threads; the largest node has {place.cpus} CPUs")
         if _workers(trial) > self._rooms():
             raise BadInput(f"a trial wants {trial.workers} workers; the cluster has room for {self._rooms()}")
         return given
 
     def _rooms(self) -> int:
         """Workers that fit on the cluster."""
-        if self.place.gpus:
-            return self.place.gpus
+        if self.packer.place.gpus:
+            return self.packer.place.gpus
         return int(ray.cluster_resources().get("CPU", 0))  # type: ignore[no-untyped-call]
 
     def _has_room(self, trial: Trial) -> bool:
@@ -364,23 +418,37 @@ class _Feed(Searcher):
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         trial, share = self.given.pop(trial_id)
+        bar = self.search.bar(trial)
         try:
-            outcome = results.load(self.root, trial)
+            outcome = results.load(self.root, trial, bar)
             if outcome is None and self.error is not None:
                 return
             patience = time.monotonic() + VISIBLE_WITHIN
             while outcome is None and not error and time.monotonic() < patience:
                 time.sleep(0.2)
-                outcome = results.load(self.root, trial)
+                outcome = results.load(self.root, trial, bar)
             if outcome is None:
-                reason = f"its process or node died {RETRIES + 1} times (killed, crashed or out of memory)"
-                outcome = failed(trial, self.root, "lost", reason)
+                outcome = self._died(trial, self.deaths.of(trial_id))
+            if outcome is None:
+                self.packer.again(trial, share)
+                return
             if not self.packer.end(outcome, share):
                 results.forget_failure(self.root, trial)
                 return
             self.follow.ended(outcome)
         except Exception as problem:
             self.error = problem
+
+    def _died(self, trial: Trial, deaths: list[str]) -> Failure | None:
+        """Why a trial has no outcome, whose processes died one after the other; None if only their nodes did."""
+        if deaths and all(NODE_DIED in death for death in deaths) and self.moved[trial.id] < RETRIES:
+            self.moved[trial.id] += 1
+            return None
+        last = deaths[-1] if deaths else ""
+        if OUT_OF_MEMORY in last:
+            return out_of_memory(trial, self.root, last)
+        reason = f"its process or node died {RETRIES + 1} times (killed, crashed or out of memory)"
+        return failed(trial, self.root, "lost", reason, last)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: what was asked and how it ended is on disk already."""
@@ -390,3 +458,35 @@ class _Feed(Searcher):
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its searcher for a restore that never comes
+
+
+class _Deaths(tune.Callback):
+    """Reads in Tune's files how processes of trials died, which it does not tell a searcher."""
+
+    def __init__(self, root: Root) -> None:
+        self.root = root
+        self._tune_trials: dict[str, Any] = {}
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._tune_trials[trial.trial_id] = trial
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """One that Ray killed since its node ran out of memory would only be killed again: the next process ends it."""
+        death = self.of(trial.trial_id)[-1:]
+        if death and OUT_OF_MEMORY in death[0]:
+            out_of_memory(Trial.model_validate_json(trial.config["trial"]), self.root, death[0])
+
+    def of(self, trial_id: str) -> list[str]:
+        """Each death of a Tune trial's processes, in Ray's words."""
+        file = getattr(self._tune_trials.get(trial_id), "error_file", None)
+        if file is None or not Path(file).exists():
+            return []
+        return [part.partition("\n")[2].strip() for part in Path(file).read_text().split("Failure # ")[1:]]
+
+    def forget(self, trial_id: str) -> None:
+        self._tune_trials.pop(trial_id, None)
+
+
+def out_of_memory(trial: Trial, root: Root, death: str) -> Failure:
+    """Records that Ray killed a trial's process."""
+    return failed(trial, root, "oom", "its process was killed, its node being out of memory", death)
