@@ -172,7 +172,7 @@ def ours(job: Job, root: Root, sweep: Sweep, ended: list[Result]) -> Callable[[]
     def written() -> None:
         backlog = tracker._backlog
         while backlog._waiting or backlog._busy:
-            time.sleep(0.001)
+            time.sleep(0.005)
 
     def live() -> None:
         for group in groups(ended):
@@ -356,6 +356,8 @@ def server(place: Path, database: str, workers: int) -> Iterator[str]:
     uri = f"http://127.0.0.1:{port}"
     arguments = ["--backend-store-uri", database, "--artifacts-destination", str(place / "files")]
     arguments += ["--host", "127.0.0.1", "--port", str(port), "--workers", str(workers)]
+    # On a busy machine a worker may be late to say that it lives: it would be killed for it after 5 s.
+    arguments += ["--uvicorn-opts", "--timeout-worker-healthcheck 60"]
     with open(place / "server.log", "wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "mlflow", "server", *arguments], stdout=log, stderr=log, start_new_session=True
