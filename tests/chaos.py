@@ -105,9 +105,7 @@ def chaos(
         The root, the tracking server's store, and what happened.
     """
     root, rng, told = Root.at(folder / "root"), random.Random(seed), Told()
-    nodes = Nodes("--include-dashboard=false")
-    for _ in range(WORKERS):
-        nodes.add(*WORKER)
+    nodes = Nodes("--include-dashboard=false")  # a cluster that has yet to get its workers
     server = Mlflow(folder / "mlflow")
     arguments = ["sweep", sweep, "--root", str(root.path), "--address", nodes.address, "--tracking", server.uri]
     arguments += [f"--only={pattern}" for pattern in only]
@@ -122,6 +120,8 @@ def chaos(
                 before = len(list(root.results.glob(f"*/{results.RESULT}")))
                 # Whoever is killed while it starts shows nothing: first a further trial has to finish.
                 while driver.poll() is None and len(list(root.results.glob(f"*/{results.RESULT}"))) <= before:
+                    while len(nodes.workers) < WORKERS and "waiting for a node" in log.read_text():
+                        nodes.add(*WORKER, wait=False)
                     time.sleep(0.2)
                 while driver.poll() is None and left:
                     time.sleep(rng.uniform(*pause))
