@@ -114,10 +114,10 @@ def read(*stores: tuple[str, str]) -> tuple[pd.DataFrame, Answers]:
     Raises:
         BadInput: a store or a sweep is not there, nothing has finished, or what is there does not go together.
     """
-    from humansim import tracking
+    from humansim import tracked
 
     return gathered(
-        (f"{name} in {uri}", result, answers) for uri, name in stores for result, answers in tracking.read(uri, name)
+        (f"{name} in {uri}", result, answers) for uri, name in stores for result, answers in tracked.read(uri, name)
     )
 
 

@@ -30,6 +30,7 @@ from typing import Any, NamedTuple
 from humansim import results
 from humansim.launch import Follow, on_ray, serial
 from humansim.plan import Ledger
+from humansim.pruning import Bar
 from humansim.results import Outcome, Result
 from humansim.root import Root
 from humansim.search import Search
@@ -57,6 +58,7 @@ def nothing(
     *,
     report: Callable[[dict[str, float]], None],
     progress: Callable[[int, int], None] | None = None,
+    bar: Bar | None = None,
 ) -> Result:
     """Stands in for `train.run`: a result without scores, saved as a real one is."""
     result = Result(

@@ -233,7 +233,7 @@ def _sweep(given: argparse.Namespace, retry: "Collection[Kind]" = ()) -> int:
     if report.hopeless is not None:
         err.print(f"Stopped: the first trials all failed alike, so no others were started: {escape(report.hopeless)}")
     if report.untracked is not None:
-        why = escape(str(report.untracked))
+        why = escape(report.untracked)
         err.print(f"MLflow did not take everything ({why}); nothing is lost: {again} makes up for it", soft_wrap=True)
     if report.interrupted:
         so_far = f"{counts['finished']} trials are finished, {report.missing} are missing"

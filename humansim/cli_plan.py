@@ -46,7 +46,7 @@ def add(
     one.add_argument("--probe", action="store_true", help="measure what is not yet measured")
     one.add_argument("--address", help="of a Ray cluster that is to measure (RAY_ADDRESS; else this process)")
     one.add_argument("--device", metavar="NAME", help="predict for this one (default: the one that is measured)")
-    one.add_argument("--slots", type=int, metavar="N", help="trials at a time (default: this machine's GPUs or cores)")
+    one.add_argument("--slots", type=int, metavar="N", help="GPUs, or trials at a time (default: this machine's)")
     one.add_argument("--price", type=float, metavar="X", help="of a GPU for an hour, or of a CPU core")
 
 

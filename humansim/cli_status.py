@@ -1,4 +1,4 @@
-"""`humansim status`: how submitted sweeps stand."""
+"""`humansim status | studies`: how submitted sweeps stand, here or in optuna-dashboard."""
 
 import argparse
 from collections import Counter
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def add(commands: Any, where: argparse.ArgumentParser, output: argparse.ArgumentParser) -> None:
-    """Adds the command to the parser."""
+    """Adds the two commands to the parser."""
     one = commands.add_parser(
         "status",
         help="show what is finished, running, failed and missing",
@@ -22,6 +22,16 @@ def add(commands: Any, where: argparse.ArgumentParser, output: argparse.Argument
     one.add_argument(
         "--watch", nargs="?", type=float, const=5.0, metavar="S", help="again every S seconds (5), until Ctrl-C"
     )
+    one = commands.add_parser(
+        "studies",
+        help="write a sweep's searches for optuna-dashboard",
+        description="Write a sweep's searches as Optuna studies, one a cell, each sample as it stands, for "
+        "optuna-dashboard; from the files under the root, also while the sweep runs.",
+        parents=[where],
+    )
+    one.set_defaults(command=_studies)
+    one.add_argument("sweep", metavar="SWEEP", help="a submitted sweep, or its file")
+    one.add_argument("--out", metavar="FILE", help="an SQLite database (sweeps/SWEEP/studies.db under the root)")
 
 
 def _status(given: argparse.Namespace) -> int:
@@ -52,6 +62,25 @@ def _status(given: argparse.Namespace) -> int:
             print(f"\nfailed {failure.trial.id} ({failure.kind}): {failure.reason}\n{failure.traceback.rstrip()}")
     none = f"No sweep was submitted under {root.path} yet; humansim demo runs one"
     print(f"Results: {root.results}" if found else none)
+    return 0
+
+
+def _studies(given: argparse.Namespace) -> int:
+    import shlex
+    from pathlib import Path
+
+    from humansim import plan, studies
+    from humansim.errors import BadInput
+    from humansim.root import Root
+
+    root = Root.at(given.root, given.data)
+    submitted = {sweep.name: sweep for sweep in plan.remembered(root)}
+    sweep = submitted.get(given.sweep) or plan.load_sweep(given.sweep)
+    file = Path(given.out).absolute() if given.out else root.sweeps / sweep.name / "studies.db"
+    if given.out and not file.parent.is_dir():
+        raise BadInput(f"--out {given.out}: no folder {file.parent}; make it first")
+    count = studies.write(sweep, root, file)
+    print(f"{count} studies: {file}   Open: uvx optuna-dashboard {shlex.quote(f'sqlite:///{file}')}")
     return 0
 
 

@@ -125,9 +125,12 @@ def _with_fourth(judgements: Judgements, rows: Ints, given: Split, seed: int) ->
     packed = -np.sort(-others, axis=1) if others.shape[1] else others
     has = count > 0
     fourth[has] = packed[has, pick[has]]
-    # Elsewhere: what anyone of the fit part chose, first or second, is no dissimilar image.
+    if within.all():
+        return rows[has], fourth[has]
+    # Elsewhere: what anyone of the fit part chose for the query, first or second, is no dissimilar image.
     every = triplets[given.parts["fit"]]
-    chosen = every[~np.isclose(every.choice, 0.5, atol=1e-6)]  # of an even split neither was
+    chosen = every[np.isin(every.query, some.query[~within])]
+    chosen = chosen[~np.isclose(chosen.choice, 0.5, atol=1e-6)]  # of an even split neither was
     near, far = np.where(chosen.choice > 0.5, [chosen.right, chosen.left], [chosen.left, chosen.right])
     second = np.isin(chosen.set, [i for i, name in enumerate(judgements.sets) if name.endswith("8rank2_similar")])
     liked = set(zip(chosen.query.tolist(), near.tolist(), strict=True))

@@ -21,6 +21,7 @@ from humansim.machine import peak_memory, reset_peak_memory
 from humansim.material import Material
 from humansim.optimizers import optimizer
 from humansim.paradigms import Batch, Objective, paradigm
+from humansim.pruning import Bar, pruned_at
 from humansim.results import CHECKPOINT, EPOCH, now
 from humansim.root import written_whole
 from humansim.scores import two_afc
@@ -40,6 +41,7 @@ def fit(
     folder: Path,
     pretrained: str,
     report: Callable[[Row], None] | None,
+    bar: Bar | None = None,
 ) -> tuple[Embedder, list[Row]]:
     """Trains the network, or what its tuning says of it, with a linear block on top; one checkpoint an epoch.
 
@@ -50,6 +52,7 @@ def fit(
         folder: where the checkpoint lies: the network, the optimiser, the paradigm's memory and the history.
         pretrained: fingerprint of the weights that it starts from; a checkpoint from others is not gone on from.
         report: called after each epoch with its row of the history, and with the rows of an earlier run.
+        bar: training ends after the first epoch that is below it.
 
     Raises:
         FloatingPointError: the loss is no longer finite, or has exploded.
@@ -74,11 +77,13 @@ def fit(
         embedder.load_state_dict(saved["network"])
         memory.load_state_dict(saved.get("memory", {}))  # older checkpoints are of paradigms without one
         update.load_state_dict(saved["optimizer"])
-        history = saved["history"]
+        history = saved["history"][: pruned_at(saved["history"], bar)]
     for row in history:
         if report:
             report(row)
     for epoch in range(len(history) + 1, trial.epochs + 1):
+        if pruned_at(history, bar) is not None:
+            break
         clock = time.perf_counter()
         if place.type == "cuda":
             reset_peak_memory(place)

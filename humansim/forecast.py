@@ -1,45 +1,29 @@
 """What a sweep will take, from what was measured: minutes, memory, disk, cost; and predicted beside actual."""
 
 import contextlib
-import heapq
 import os
-import statistics
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import partial
 
-import numpy as np
 from pydantic import ValidationError
 
-from humansim import probes, results, sources
+from humansim import probes, results
 from humansim.errors import BadInput
-from humansim.fit_sets import Kind, count_fit, members
-from humansim.judgements import Judgements
-from humansim.paradigms import paradigm
-from humansim.plan import Plan, checked
+from humansim.launch.packing import READY, Place, share_of
+from humansim.lengths import Finished, Lengths
+from humansim.order import Length, Order
+from humansim.plan import Plan, stand_in, waits_for
 from humansim.probes import Probe, conditions, data_conditions
-from humansim.results import Result, State
+from humansim.results import ENDED, Result, State
 from humansim.root import Root
 from humansim.sources import source
-from humansim.spec import Cell, Trial, Uniform, Variant
-from humansim.splits import Split, split
+from humansim.spec import Cell, Trial, Variant
+from humansim.virtual import Gpus
 
 START = 20.0  # seconds until the first trial runs: imports, Ray, MLflow's database
 BETWEEN = 0.15  # seconds from one trial to the next: files, MLflow, the search; measured here, on two cores
-UNSURE = (0.8, 1.25)  # of a prediction, while too few trials have finished to tell
-ENOUGH = 8  # finished trials that tell
 NEWEST = 500  # finished trials of other sweeps that are looked at
-
-
-@dataclass(frozen=True)
-class Counts:
-    """How much a trial has to do: data points to fit on, images of its validation, of its evaluation (of a metric of
-    pairs: pairs)."""
-
-    points: int
-    validation: int
-    evaluated: int
 
 
 @dataclass(frozen=True)
@@ -62,30 +46,18 @@ class Expected:
 
 
 @dataclass(frozen=True)
-class Finished:
-    """A trial that has finished, and the seconds predicted of it; None where nothing independent of it was measured."""
-
-    result: Result
-    predicted: float | None
-
-    @property
-    def actual(self) -> float:
-        """Seconds that it took; of a trial that was interrupted, those of the process that ended it."""
-        return sum(self.result.seconds.values())
-
-
-@dataclass(frozen=True)
 class Forecast:
     """What is known beforehand of a sweep.
 
     Attributes:
         device: that it is predicted for.
-        to_run: in the order in which the search asks for them; a search's samples and a cell's repeats stand as copies.
+        to_run: in the order in which they will be asked for; a search's samples and a cell's repeats stand as copies.
         unmeasured: a trial for each of the conditions that no probe tells of.
         missing_data: why sources cannot be read, by source.
-        slots: trials that run at a time.
+        slots: GPUs, or trials at a time on a CPU.
+        at_once: trials that run at a time, at most: several may share a GPU.
         elapsed: seconds from submitting to the end; None where something was not measured.
-        spread: the interval, as factors of what is predicted.
+        spread: between which factors of what is predicted the truth lies, four times of five.
     """
 
     device: str
@@ -94,6 +66,7 @@ class Forecast:
     unmeasured: list[Trial]
     missing_data: dict[str, str]
     slots: int
+    at_once: int
     elapsed: float | None
     spread: tuple[float, float]
 
@@ -116,7 +89,7 @@ class Forecast:
     def checkpoints(self) -> int:
         """Bytes that checkpoints take while trials run, at most."""
         largest = sorted((one.probe.checkpoint for one in self.to_run if one.probe is not None), reverse=True)
-        return sum(largest[: self.slots])
+        return sum(largest[: self.at_once])
 
     @property
     def peak_memory(self) -> int:
@@ -131,76 +104,105 @@ class Forecast:
 def forecast(plan: Plan, root: Root, *, device: str | None = None, slots: int | None = None) -> Forecast:
     """What a sweep will take; reads the disk only (a source that simulates writes what it simulates).
 
-    Probes of the device tell, corrected by how long finished trials of the same conditions took; where there is no
-    probe, the finished trials alone.
-
     Args:
         device: its name; None for that on which most of the sweep's conditions are measured, else this machine's.
-        slots: trials at a time; None for this machine's GPUs, or its cores by the threads of a trial.
+        slots: GPUs, or trials at a time on a CPU; None for this machine's GPUs, or its cores by the threads of a trial.
     """
-    by_id = {trial.id: (cell, trial, state) for cell in plan.cells for trial, state in plan.trials[cell.key]}
-    ended = [
-        (cell, outcome)
-        for cell, trial, state in by_id.values()
-        if state is State.FINISHED and isinstance(outcome := results.load(root, trial), Result)
-    ]
-    waiting = to_run(plan)
-    others = _others(root, set(by_id), [trial for _, trial in waiting])
-    known_results = [result for _, result in ended] + others
-    told_probes = [probe for result in known_results if (probe := probes.of_result(result, root)) is not None]
-    probed = probes.kept(root)
-    device = device or _device(probed + told_probes, [trial for _, trial in waiting] or plan.known)
-    own = _Measurements([probe for probe in probed if probe.device == device])
-    learnt = _Measurements([probe for probe in told_probes if probe.device == device])
-    counts = counter(root)
-    missing: dict[str, str] = {}
+    states = {trial.id: (trial, state) for known in plan.trials.values() for trial, state in known}
+    loaded = [results.load(root, trial) for trial, state in states.values() if state is State.FINISHED]
+    ended = [outcome for outcome in loaded if isinstance(outcome, Result)]
+    waiting = [trial for trial, state in states.values() if state not in ENDED]
+    waiting += [stand_in(cell) for cell in plan.cells if plan.left(cell)]
+    others = _others(root, set(states), waiting)
+    lengths = Lengths(root, waiting or plan.known)
+    finished = [lengths.learn(result) for result in ended]
+    for result in others:
+        lengths.learn(result)
+    device = device or lengths.device
+    embedded = {_embedding(result.trial) for result in ended + others if probes.keeps_embeddings(result.trial)}
 
-    def counted(trial: Trial) -> Counts | None:
-        try:
-            return counts(trial)
-        except BadInput as error:
-            missing[str(trial.source)] = str(error)
-            return None
+    def expect(cell: Cell, trial: Trial) -> Expected:
+        """What is expected of the next trial to run."""
+        probe, evaluated = lengths.probe(trial, device), None
+        if probe is None and not source.entry(trial.source).facts.get("simulated", False):
+            lengths.count(trial)  # what data is missing is told
+        if probe is not None and probes.keeps_embeddings(trial):
+            evaluated = 0 if _embedding(trial) in embedded else None
+            embedded.add(_embedding(trial))
+        return Expected(cell, trial, probe, lengths.seconds(trial, device, evaluated))
 
-    def predicted(result: Result) -> float | None:
-        trial, probe = result.trial, own.of(result.trial)
-        if result.provenance["device"] != device or probe is None or (known := counted(trial)) is None:
-            return None
-        embedded = known.evaluated if probes.pairwise(trial) else result.provenance["embedded"]
-        return probes.duration(trial, probe, known.points, known.validation, embedded)
-
-    finished = [Finished(result, predicted(result)) for _, result in ended]
-    elsewhere = [Finished(result, predicted(result)) for result in others]
-    corrections = _Corrections(finished + elsewhere)
-
-    to_come, unmeasured = [], []
-    covered = {*own.of_network, *own.of_data, *learnt.of_network, *learnt.of_data}
-    embedded_before = {_embedding(result.trial) for result in known_results if probes.keeps_embeddings(result.trial)}
-    for cell, trial in waiting:
-        of_probe = own.of(trial)
-        probe = of_probe or learnt.of(trial)
-        if probe is None:
-            wanted_probes = {conditions(trial).key, data_conditions(trial).key}
-            if not wanted_probes <= covered:
-                covered |= wanted_probes
-                unmeasured.append(trial)
-        seconds = None
-        simulates = source.entry(trial.source).facts.get("simulated", False)
-        known = counted(trial) if probe is not None or not simulates else None
-        if probe is not None and known is not None:
-            evaluated = known.evaluated
-            if probes.keeps_embeddings(trial):
-                evaluated = 0 if _embedding(trial) in embedded_before else evaluated
-                embedded_before.add(_embedding(trial))
-            factor = corrections.of(trial) if of_probe is not None else 1.0
-            seconds = factor * probes.duration(trial, probe, known.points, known.validation, evaluated)
-        to_come.append(Expected(cell, trial, probe, seconds))
-    slots = slots or _slots(device, [one.trial for one in to_come])
+    slots = slots or _slots(device, waiting)
+    length = partial(lengths.seconds, device=device)
+    to_run, seconds, at_once = _run_through(_Course(plan, length), expect, slots, on_gpu=not device.startswith("cpu"))
+    unmeasured, covered = [], lengths.measured(device)
+    for one in to_run:
+        wanted_probes = {conditions(one.trial).key, data_conditions(one.trial).key}
+        if one.probe is None and not wanted_probes <= covered:
+            covered |= wanted_probes
+            unmeasured.append(one.trial)
+    known = [(one.trial, one.seconds) for one in to_run if one.seconds is not None]
     elapsed = None
-    if all(one.seconds is not None for one in to_come):
-        jobs = [((one.seconds or 0.0) + BETWEEN, one.places) for one in to_come]
-        elapsed = START + makespan(jobs, slots) if jobs else 0.0
-    return Forecast(device, to_come, finished, unmeasured, missing, slots, elapsed, corrections.spread())
+    if len(known) == len(to_run):
+        elapsed = START + seconds if to_run else 0.0
+    spread = lengths.interval(known, device, slots)
+    return Forecast(device, to_run, finished, unmeasured, lengths.missing, slots, at_once, elapsed, spread)
+
+
+class _Course:
+    """What the search will ask for, in its order, each when it will; the trials that it would draw are stand-ins."""
+
+    def __init__(self, plan: Plan, length: Length) -> None:
+        self.plan = plan
+        self._ended = [
+            {i for i, (_, state) in enumerate(plan.trials[cell.key]) if state in ENDED} for cell in plan.cells
+        ]
+        self.order = Order(plan.sweep, plan.cells, [0] * len(plan.cells), length)
+        self._stand_ins = [stand_in(cell) for cell in plan.cells]
+
+    def ask(self) -> tuple[int, int, Trial] | None:
+        """Cell, number and trial of the next one to run; None if there is none, or none before others have ended."""
+        while (cell := self.order.next()) is not None:
+            index, known = self.order.asked[cell], self.plan.trials[self.plan.cells[cell].key]
+            if index == len(known) + self.plan.left(self.plan.cells[cell]):
+                self.order.close(cell)
+            elif not self._ended[cell].issuperset(range(waits_for(self.plan.sweep, self.plan.cells[cell], index))):
+                self.order.wait(cell)
+            else:
+                self.order.ask(cell)
+                if index not in self._ended[cell]:
+                    return cell, index, known[index][0] if index < len(known) else self._stand_ins[cell]
+        return None
+
+    def end(self, cell: int, index: int) -> None:
+        """That trial has ended."""
+        self._ended[cell].add(index)
+        self.order.end()
+
+
+def _run_through(
+    course: _Course, expect: Callable[[Cell, Trial], Expected], slots: int, *, on_gpu: bool
+) -> tuple[list[Expected], float, int]:
+    """The trials in the order in which they are asked for, the seconds they all take, and how many run at a time."""
+    gpus: Gpus[tuple[int, int]] = Gpus(slots)
+    asked: list[Expected] = []
+    ready: list[tuple[tuple[int, int], float, float, int]] = []
+    while True:
+        while len(ready) < READY and (next_ := course.ask()) is not None:
+            cell, index, trial = next_
+            one = expect(course.plan.cells[cell], trial)
+            asked.append(one)
+            share = 1.0
+            if on_gpu and one.probe is not None:
+                place = Place(cpus=0, memory=0, gpus=slots, gpu_memory=one.probe.device_memory)
+                share = share_of(trial, place, one.probe.peak_memory, course.order.part(trial)).gpu
+            ready.append(((cell, index), (one.seconds or course.order.assumed) + BETWEEN, share, one.places))
+        waiting = [job for job in ready if not gpus.start(*job)]
+        if len(waiting) == len(ready):
+            ended = gpus.next()
+            if ended is None:
+                return asked, gpus.now, gpus.most
+            course.end(*ended)
+        ready = waiting
 
 
 def _others(root: Root, own: set[str], trials: Iterable[Trial]) -> list[Result]:
@@ -218,159 +220,9 @@ def _others(root: Root, own: set[str], trials: Iterable[Trial]) -> list[Result]:
     return found
 
 
-def to_run(plan: Plan) -> list[tuple[Cell, Trial]]:
-    """What has not ended, in the order in which the search asks for it: what was asked for, then cells in turn."""
-    waiting = {
-        trial.id: (cell, trial)
-        for cell in plan.cells
-        for trial, state in plan.trials[cell.key]
-        if state not in (State.FINISHED, State.FAILED)
-    }
-    found = list(waiting.values())
-    left = {cell.key: plan.left(cell) for cell in plan.cells}
-    for turn in range(max(left.values(), default=0)):
-        found += [(cell, stand_in(cell)) for cell in plan.cells if turn < left[cell.key]]
-    return found
-
-
-def stand_in(cell: Cell) -> Trial:
-    """For a trial that the cell's search has yet to choose: the cell's own, half way where the epochs are searched."""
-    space = cell.search.get("epochs")
-    if not isinstance(space, Uniform):
-        return cell.trial
-    return checked(cell.trial.having({"epochs": round((space.low + space.high) / 2)}))
-
-
-def makespan(jobs: Sequence[tuple[float, int]], slots: int) -> float:
-    """Seconds until all jobs are done, each begun, in order, as soon as there are as many free places as it takes.
-
-    Args:
-        jobs: seconds and places of each; one that wants more places than there are takes all.
-    """
-    free = [0.0] * slots  # when each place is free again
-    heapq.heapify(free)
-    for seconds, places in jobs:
-        taken = [heapq.heappop(free) for _ in range(min(places, slots))]
-        for _ in taken:
-            heapq.heappush(free, max(taken) + seconds)
-    return max(free)
-
-
-def counter(root: Root) -> Callable[[Trial], Counts]:
-    """Counts what trials have to do; each source is read once, however many trials have it.
-
-    Images that are equal under two names are counted twice: their pixels are not looked at.
-
-    Raises:
-        BadInput: (the function that it gives) the data, whatever is wrong with it.
-    """
-
-    @cache
-    def read(given: Variant) -> Judgements | BadInput:
-        try:
-            return sources.read(given, root)
-        except BadInput as error:
-            return error
-
-    def judgements_of(given: Variant) -> Judgements:
-        found = read(given)
-        if isinstance(found, BadInput):
-            raise found
-        return found
-
-    @cache
-    def parts(given: Variant, protocol: str) -> Split:
-        return split(judgements_of(given), protocol)
-
-    @cache
-    def points(given: Variant, protocol: str, kind: Kind, size: int, fit_on: str | None) -> int:
-        return count_fit(judgements_of(given), parts(given, protocol), kind, size, fit_on)
-
-    @cache
-    def validation(given: Variant, protocol: str, fit_on: str | None) -> int:
-        found = judgements_of(given)
-        triplets = found.triplets[parts(given, protocol).parts["validation"]]
-        return len(np.unique(triplets[np.isin(triplets.set, members(found.sets, fit_on))].images))
-
-    @cache
-    def evaluated(given: Variant, protocol: str, pairs: bool) -> int:
-        both = parts(given, protocol).parts
-        images = judgements_of(given).triplets[np.concatenate([both["validation"], both["test"]])].images
-        return 2 * len(images) if pairs else len(np.unique(images))
-
-    def counts(trial: Trial) -> Counts:
-        data = (trial.source, trial.protocol)
-        seen = evaluated(*data, probes.pairwise(trial))
-        if trial.paradigm is None:
-            return Counts(0, 0, seen)
-        kind = paradigm.entry(trial.paradigm).facts["data"]
-        return Counts(points(*data, kind, trial.fit_size, trial.fit_on), validation(*data, trial.fit_on), seen)
-
-    return counts
-
-
-class _Measurements:
-    """Probes of one device, by what they are of."""
-
-    def __init__(self, every: Iterable[Probe]) -> None:
-        self.of_network: dict[str, list[Probe]] = defaultdict(list)
-        self.of_data: dict[str, list[Probe]] = defaultdict(list)
-        for probe in every:
-            self.of_network[probe.conditions.key].append(probe)
-            self.of_data[probe.data.key].append(probe)
-
-    def of(self, trial: Trial) -> Probe | None:
-        """What is typical of a trial; None where its conditions or its data were not measured."""
-        network, data = self.of_network.get(conditions(trial).key), self.of_data.get(data_conditions(trial).key)
-        return probes.typical(network, data) if network and data else None
-
-
-class _Corrections:
-    """Actual by predicted: how the machine at work differs from the machine that was measured."""
-
-    def __init__(self, finished: Iterable[Finished]) -> None:
-        self.of_conditions: dict[str, list[tuple[float, float]]] = defaultdict(list)
-        for one in finished:
-            if one.predicted:
-                self.of_conditions[conditions(one.result.trial).key].append((one.actual, one.predicted))
-        self.every = [pair for some in self.of_conditions.values() for pair in some]
-
-    def of(self, trial: Trial) -> float:
-        """That of all finished trials of the same conditions, else of all if they are enough, else 1.
-
-        Of their sums: it is sums that are predicted, and a median would leave out what is rarely slow.
-        """
-        return _ratio(self.of_conditions.get(conditions(trial).key) or self._enough())
-
-    def spread(self) -> tuple[float, float]:
-        """What lies between the deciles of single trials' ratios, around that of all."""
-        if not self._enough():
-            return UNSURE
-        deciles = statistics.quantiles([actual / predicted for actual, predicted in self.every], n=10)
-        middle = _ratio(self.every)
-        return min(1.0, deciles[0] / middle), max(1.0, deciles[-1] / middle)
-
-    def _enough(self) -> list[tuple[float, float]]:
-        return self.every if len(self.every) >= ENOUGH else []
-
-
-def _ratio(pairs: Sequence[tuple[float, float]]) -> float:
-    return sum(actual for actual, _ in pairs) / sum(predicted for _, predicted in pairs) if pairs else 1.0
-
-
 def _embedding(trial: Trial) -> tuple[str, Variant]:
     """What a pretrained backbone's embedding of a source is kept under."""
     return conditions(trial).key, trial.source
-
-
-def _device(every: Iterable[Probe], trials: Iterable[Trial]) -> str:
-    """The device on which most of the conditions are measured; this machine's among equals."""
-    wanted_keys = {conditions(trial).key for trial in trials}
-    found: dict[str, set[str]] = defaultdict(set, {probes.this_device(): set()})  # the first of equals
-    for probe in every:
-        if probe.conditions.key in wanted_keys:
-            found[probe.device].add(probe.conditions.key)
-    return max(found, key=lambda device: len(found[device]))
 
 
 def _slots(device: str, trials: Iterable[Trial]) -> int:

@@ -5,7 +5,8 @@ import json
 import runpy
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,17 @@ from humansim.errors import BadInput
 from humansim.fit_sets import members
 from humansim.optimizers import optimizer
 from humansim.paradigms import paradigm
+from humansim.pruning import Bar
 from humansim.registry import Registry
 from humansim.results import State
 from humansim.root import Root, written_whole
 from humansim.sources import source
-from humansim.spec import Cell, Sweep, Trial, Variant, explain, near
+from humansim.spec import Cell, Sweep, Trial, Uniform, Variant, explain, near
 from humansim.tunings import tuning
 
+# Optuna's own defaults.
+STARTUP = 10  # samples of a cell drawn at random before the sampler learns
+UNPRUNED = 5  # finished samples of a cell before the pruner compares with them
 REGISTRIES: dict[str, Registry] = {
     "source": source,
     "backbone": backbone,
@@ -178,6 +183,33 @@ def wanted(sweep: Sweep, cell: Cell) -> int:
     return samples(sweep, cell) + repeats(sweep, cell) - 1
 
 
+def waits_for(sweep: Sweep, cell: Cell, index: int) -> int:
+    """How many of the cell's first trials have to have ended before it can ask for this one."""
+    count = samples(sweep, cell)
+    if index >= count:
+        return count  # a repeat is of the best of all samples
+    learnt_from = max(0, index - sweep.parallel + 1) if cell.search else 0
+    pruner = sweep.pruner
+    compared = STARTUP if pruner is None else max(1, int(pruner.kwargs.get("n_startup_trials", UNPRUNED)))
+    return learnt_from if learnt_from >= min(STARTUP, compared) else 0  # neither sampler nor pruner looks at fewer
+
+
+def in_a_row(sweep: Sweep, cell: Cell, asked: int) -> int:
+    """How many of the trials that a cell has yet to ask for run one after the other, however many there is room for."""
+    count, index = 0, wanted(sweep, cell) - 1
+    while index >= asked:
+        count, index = count + 1, waits_for(sweep, cell, index) - 1
+    return count
+
+
+def stand_in(cell: Cell) -> Trial:
+    """For a trial that the cell's search has yet to choose: the cell's own, half way where the epochs are searched."""
+    space = cell.search.get("epochs")
+    if not isinstance(space, Uniform):
+        return cell.trial
+    return checked(cell.trial.having({"epochs": round((space.low + space.high) / 2)}))
+
+
 def folder_of_sweeps() -> Path:
     """Where the sweeps that come with humansim lie: beside the package in a checkout, inside it when installed."""
     package = Path(humansim.__file__).parent
@@ -230,18 +262,27 @@ def _line_in(file: Path, error: Exception) -> str:
 
 @dataclass(frozen=True)
 class Asked:
-    """A trial that a cell's search has asked for."""
+    """A trial that a cell's search has asked for, and the bar that it holds it to."""
 
     cell: str
     index: int
     trial: Trial
+    bar: Bar | None = None
+
+
+@cache
+def _asked(line: bytes) -> Asked:
+    """A line of a ledger; what is looked at again and again is read once."""
+    row = json.loads(line)
+    bar = dict(row["bar"]) if "bar" in row else None
+    return Asked(row["cell"], row["index"], Trial.model_validate(row["trial"]), bar)
 
 
 class Ledger:
     """Which trials a sweep has asked for, in order: `sweeps/<name>/asked.jsonl`, appended before a trial starts.
 
-    It makes a search the same after a restart even where an outcome it was drawn from has changed since (a failed
-    trial that was run again). A line torn by a crash is dropped: its trial had not started.
+    It makes a search the same after a restart even where an outcome that a trial or its bar was drawn from has changed
+    since (a failed trial that was run again). A line torn by a crash is dropped: its trial had not started.
     """
 
     def __init__(self, root: Root, sweep: str) -> None:
@@ -257,15 +298,15 @@ class Ledger:
             if not line:
                 continue
             try:
-                row = json.loads(line)
-                asked.append(Asked(row["cell"], row["index"], Trial.model_validate(row["trial"])))
+                asked.append(_asked(line))
             except (ValueError, KeyError, TypeError) as error:
                 raise BadInput(f"{self.file}, line {number}: damaged ({error}); delete that line") from None
         return asked
 
     def append(self, asked: Asked) -> None:
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        line = json.dumps({"cell": asked.cell, "index": asked.index, "trial": asked.trial.model_dump(mode="json")})
+        row = {"cell": asked.cell, "index": asked.index, "trial": asked.trial.model_dump(mode="json")}
+        line = json.dumps(row if asked.bar is None else row | {"bar": [*asked.bar.items()]})
         with open(self.file, "ab+") as file:
             torn = file.tell() > 0 and not _ends_a_line(file)
             if torn:
@@ -280,26 +321,33 @@ def _ends_a_line(file: Any) -> bool:
     return bool(file.read(1) == b"\n")
 
 
-def asked_before(sweep: Sweep, every: Iterable[Cell], ledger: Ledger) -> dict[str, list[Trial]]:
+def asked_before(sweep: Sweep, every: Iterable[Cell], ledger: Ledger) -> dict[str, list[Asked]]:
     """Cell key -> the trials it has asked for, as far as they hold for the sweep as it is now.
 
-    With more or fewer samples than before, what was a repeat would stand where a sample belongs, or the other way
-    round: from there on the cell asks anew, and the newer line counts.
+    Another sampler or pruner holds for what is asked from now on; without a pruner, no bar holds any more. With more or
+    fewer samples than before, what was a repeat would stand where a sample belongs, or the other way round: from there
+    on the cell asks anew, and the newer line counts.
     """
-    found: dict[str, list[Trial]] = {cell.key: [] for cell in every}
+    found: dict[str, list[Asked]] = {cell.key: [] for cell in every}
     for asked in ledger.read():
-        trials = found.get(asked.cell, [])
-        if asked.index <= len(trials):
-            trials[asked.index :] = [asked.trial]
+        before = found.get(asked.cell, [])
+        if asked.index <= len(before):
+            before[asked.index :] = [asked if sweep.pruner is not None else replace(asked, bar=None)]
     for cell in every:
-        trials = found[cell.key]
-        for i, trial in enumerate(trials):
+        before = found[cell.key]
+        for i, asked in enumerate(before):
             repeat = max(0, i + 1 - samples(sweep, cell))
-            if "seed" not in cell.search and trial.seed != cell.trial.seed + repeat:
-                del trials[i:]
+            if "seed" not in cell.search and asked.trial.seed != cell.trial.seed + repeat:
+                del before[i:]
                 break
-        del trials[wanted(sweep, cell) :]
+        del before[wanted(sweep, cell) :]
     return found
+
+
+def known_trials(sweep: Sweep, every: Iterable[Cell], root: Root) -> dict[str, list[Asked]]:
+    """Cell key -> the trials that are known: what it has asked for, and, without a search, what it will ask for."""
+    before = asked_before(sweep, every, Ledger(root, sweep.name))
+    return {cell.key: before[cell.key] or ([] if cell.search else [Asked(cell.key, 0, cell.trial)]) for cell in every}
 
 
 @dataclass(frozen=True)
@@ -335,7 +383,10 @@ class Plan:
 
     def counts(self) -> Counter[str]:
         """State -> number of trials, those still to be asked for among "to run"."""
-        states = {trial.id: state for trials in self.trials.values() for trial, state in trials}
+        states: dict[str, State] = {}
+        for trial, state in (known for trials in self.trials.values() for known in trials):
+            if states.get(trial.id, State.PRUNED) is State.PRUNED:  # two samples, of which one may have to go on
+                states[trial.id] = state
         found = Counter(str(state) for state in states.values())
         found[str(State.TO_RUN)] += self.to_ask
         return found
@@ -343,11 +394,11 @@ class Plan:
 
 def plan(sweep: Sweep, root: Root) -> Plan:
     """What a sweep would run, and what of it is there; reads the disk only."""
-    trials, every = {}, cells(sweep)
-    by_cell = asked_before(sweep, every, Ledger(root, sweep.name))
-    for cell in every:
-        known = by_cell[cell.key] or ([] if cell.search else [cell.trial])
-        trials[cell.key] = [(trial, results.state(root, trial)) for trial in known]
+    every = cells(sweep)
+    trials = {
+        key: [(one.trial, results.state(root, one.trial, one.bar)) for one in asked]
+        for key, asked in known_trials(sweep, every, root).items()
+    }
     return Plan(sweep, every, trials)
 
 

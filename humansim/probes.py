@@ -34,8 +34,12 @@ MARGIN = 1.2  # times the peak that was measured: allocators leave gaps, batches
 
 def share_of_gpu(peak_memory: int, gpu_memory: int) -> float:
     """The smallest share of a GPU whose memory will do; the whole one if none does."""
-    needed = (peak_memory * MARGIN + CONTEXT) / gpu_memory
-    return next((share for share in SHARES if share >= needed), 1.0)
+    return share_of_at_least((peak_memory * MARGIN + CONTEXT) / gpu_memory)
+
+
+def share_of_at_least(part: float) -> float:
+    """The smallest share of a GPU that is no less than this; the whole one if none is."""
+    return next((share for share in SHARES if share >= part), 1.0)
 
 
 class Conditions(Frozen):

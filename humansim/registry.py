@@ -10,6 +10,7 @@ import types
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from humansim.errors import BadInput
@@ -29,7 +30,7 @@ class Entry:
         """The first line of its docstring."""
         return (inspect.getdoc(self.function) or "").partition("\n")[0]
 
-    @property
+    @cached_property
     def arguments(self) -> dict[str, inspect.Parameter]:
         """Its keyword-only parameters: what a variant may set."""
         parameters = inspect.signature(self.function).parameters

@@ -11,6 +11,7 @@ results/<trial id>/
     weights.safetensors   the fine-tuned backbone
     result.json           written last, at once: its presence is what "finished" means
     failure.json          instead of it, why the trial failed
+    pruned.json           instead of it, how far the trial came before a search gave it up
 """
 
 import contextlib
@@ -21,17 +22,19 @@ import math
 import platform
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from humansim.errors import BadInput
+from humansim.pruning import Bar, pruned_at
 from humansim.root import Root, locked, written_whole
 from humansim.spec import Frozen, Trial, explain
 
-RESULT, FAILURE, CHECKPOINT, BEGUN, EPOCH, ANSWERS, WEIGHTS, HUNG = (
+RESULT, FAILURE, PRUNED, CHECKPOINT, BEGUN, EPOCH, ANSWERS, WEIGHTS, HUNG = (
     "result.json",
     "failure.json",
+    "pruned.json",
     "checkpoint.pt",
     "begun.json",
     "epoch.json",
@@ -114,6 +117,7 @@ class Failure(Frozen):
 
     `kind`: `error` (it raised), `diverged` (its loss or distances are no numbers), `oom` (out of memory, with all the
     memory that could be given), `hung` (no sign of life for too long), `lost` (its process died again and again).
+    `history`: its epochs before that, as far as they are known.
     """
 
     trial: Trial
@@ -121,32 +125,83 @@ class Failure(Frozen):
     reason: str
     traceback: str
     finished: int
+    history: tuple[dict[str, float], ...] = ()
 
 
-Outcome = Result | Failure
+class Pruned(Frozen):
+    """A trial that a search gave up because it lay below its bar (`humansim.pruning`).
+
+    Attributes:
+        history: its epochs, the last one that after which it was given up.
+        provenance: versions, device, fingerprints of data and weights, as a result's; nothing of what failed later.
+        seconds: read, make, train; of what was run further, all that it took.
+        finished: milliseconds since 1970.
+    """
+
+    trial: Trial
+    history: Annotated[tuple[dict[str, float], ...], Field(min_length=1)]
+    provenance: dict[str, Any]
+    seconds: dict[str, float]
+    finished: int
+
+    @property
+    def epoch(self) -> int:
+        """After which it was given up."""
+        return int(self.history[-1]["epoch"])
+
+
+Outcome = Result | Failure | Pruned
+
+
+def held_to(outcome: Outcome | None, bar: Bar | None) -> Outcome | None:
+    """What an outcome is in a search that holds the trial to a bar, whichever search it comes from.
+
+    What finished, or failed, below the bar counts as pruned: other searches have run it further than this one would
+    have. What was pruned, but not by this bar, is no outcome: it has to go on.
+    """
+    epoch = None if outcome is None else pruned_at(outcome.history, bar)
+    if outcome is None or epoch is None:
+        return None if isinstance(outcome, Pruned) else outcome
+    provenance, seconds = ({}, {}) if isinstance(outcome, Failure) else (outcome.provenance, outcome.seconds)
+    return Pruned(
+        trial=outcome.trial,
+        history=outcome.history[:epoch],
+        provenance=provenance,
+        seconds=seconds,
+        finished=outcome.finished,
+    )
 
 
 class State(enum.StrEnum):
     """What the disk says of a trial."""
 
     FINISHED = "finished"
+    PRUNED = "pruned"
     FAILED = "failed"
     RUNNING = "running"
     RESUMABLE = "resumable"
     TO_RUN = "to run"
 
 
+ENDED = (State.FINISHED, State.PRUNED, State.FAILED)
+
+
 def folder(root: Root, trial: Trial) -> Path:
     return root.results / trial.id
 
 
-def load(root: Root, trial: Trial) -> Outcome | None:
-    """How a trial ended; None if it has not.
+def load(root: Root, trial: Trial, bar: Bar | None = None) -> Outcome | None:
+    """How a trial ended in a search that holds it to this bar, if to any; None if it has not.
 
     Raises:
         BadInput: its file is damaged.
     """
-    for name, kind in ((RESULT, Result), (FAILURE, Failure)):
+    return held_to(last(root, trial), bar)
+
+
+def last(root: Root, trial: Trial) -> Outcome | None:
+    """How a trial ended the last time, in whichever search; None if it has not."""
+    for name, kind in ((RESULT, Result), (FAILURE, Failure), (PRUNED, Pruned)):
         file = folder(root, trial) / name
         try:
             return kind.model_validate_json(file.read_bytes())
@@ -158,12 +213,12 @@ def load(root: Root, trial: Trial) -> Outcome | None:
 
 
 def save(root: Root, outcome: Outcome) -> None:
-    """Commits how a trial ended: from here on it is finished, or failed."""
-    name = RESULT if isinstance(outcome, Result) else FAILURE
+    """Commits how a trial ended: from here on it is finished, failed or pruned."""
+    name = {Result: RESULT, Failure: FAILURE, Pruned: PRUNED}[type(outcome)]
     with written_whole(folder(root, outcome.trial) / name) as file:
         file.write_text(outcome.model_dump_json(indent=1))
-    if isinstance(outcome, Result):
-        (folder(root, outcome.trial) / FAILURE).unlink(missing_ok=True)
+    for other in {FAILURE, PRUNED} - {name}:
+        (folder(root, outcome.trial) / other).unlink(missing_ok=True)
 
 
 class Begun(Frozen):
@@ -209,9 +264,11 @@ def forget_failure(root: Root, trial: Trial) -> None:
     (folder(root, trial) / FAILURE).unlink(missing_ok=True)
 
 
-def state(root: Root, trial: Trial) -> State:
-    """What the disk says of a trial; needs neither Ray nor MLflow."""
+def state(root: Root, trial: Trial, bar: Bar | None = None) -> State:
+    """What the disk says of a trial, to a search that holds it to this bar; needs neither Ray nor MLflow."""
     place = folder(root, trial)
+    if bar and isinstance(load(root, trial, bar), Pruned):
+        return State.PRUNED
     if (place / RESULT).exists():
         return State.FINISHED
     if (place / "lock").exists():
@@ -228,15 +285,8 @@ def claimed(root: Root, trial: Trial) -> Iterator[Path]:
     """The trial's folder, for one process at a time; waits while another has it."""
     place = folder(root, trial)
     with locked(place / "lock", wait=True):
-        for name in (
-            RESULT,
-            FAILURE,
-            CHECKPOINT,
-            BEGUN,
-            EPOCH,
-            ANSWERS,
-            WEIGHTS,
-        ):  # what a killed process had half-written
+        # What a killed process had half-written.
+        for name in (RESULT, FAILURE, PRUNED, CHECKPOINT, BEGUN, EPOCH, ANSWERS, WEIGHTS):
             for left in place.glob(f".{name}-*"):
                 left.unlink(missing_ok=True)
         if not (place / "trial.json").exists():

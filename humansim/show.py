@@ -26,7 +26,7 @@ from rich.progress import (
 )
 from rich.table import Table as RichTable
 
-from humansim.results import Failure, Outcome, Result
+from humansim.results import Failure, Outcome, Pruned, Result
 from humansim.spec import Trial
 from humansim.status import Running
 from humansim.tables import Table
@@ -35,7 +35,7 @@ from humansim.tracking import run_name
 SIMULATED = "simulated judges"
 MANY = 4  # sets that stand side by side with their intervals
 WIDE = 9  # models that do
-STATES = ("finished", "running", "resumable", "to run", "failed")
+STATES = ("finished", "pruned", "running", "resumable", "to run", "failed")
 MOST = 24  # fine-tuned models that are shown
 
 
@@ -109,6 +109,9 @@ class Terminal:
     def step(self, what: str) -> None:
         self.console.print(f"[dim]{what} ...[/dim]")
 
+    def note(self, what: str) -> None:
+        self.console.print(f"[yellow]{escape(what)}[/yellow]", soft_wrap=True)
+
     def progress(self, what: str, done: int, total: int) -> None:
         if what not in self.bars:
             self.bars[what] = self.display.add_task(what, total=total, left="")
@@ -136,6 +139,10 @@ class Terminal:
         name = f"{outcome.trial.id[:8]}  {run_name(outcome.trial, self.base)}"
         if isinstance(outcome, Failure):
             self.console.print(f"[red]failed[/red]    {escape(f'{name}: {outcome.reason}')}")
+        elif isinstance(outcome, Pruned):
+            after = f"after epoch {outcome.epoch} of {outcome.trial.epochs}"
+            score = f"validation {_points(outcome.history[-1]['validation'])}"
+            self.console.print(f"[yellow]pruned[/yellow]    {escape(name)}  {after}  {score}")
         else:
             took = duration(sum(outcome.seconds.values()))
             score = f"validation {_points(outcome.mean('validation'))}" if outcome.mean("validation") >= 0 else ""

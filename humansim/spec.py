@@ -11,6 +11,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
@@ -197,7 +198,7 @@ class Trial(Frozen):
             raise ValueError(f"batch_size {self.batch_size} cannot be shared equally by {self.workers} workers")
         return self
 
-    @property
+    @cached_property  # it is asked for again and again; a trial never changes
     def id(self) -> str:
         """Sixteen hexadecimal digits that name this trial on every machine."""
         return digest(self.identity())
@@ -326,7 +327,7 @@ class Cell(Frozen):
     trial: Trial
     search: dict[str, Space]
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Names the cell's search by what is searched around, not by how the sweep spells or orders its axes.
 
@@ -356,10 +357,14 @@ class Sweep(Frozen):
         samples: trials in each cell's search, the same number for each.
         sampler: Optuna's TPESampler (the default: multivariate, ten random samples first), GPSampler or
             RandomSampler, with its own arguments.
+        pruner: Optuna's MedianPruner or PercentilePruner, with its own arguments, a step being an epoch: a sample is
+            given up after the first epoch at which its best validation so far is below that of the samples it is
+            compared with, those of 0 .. i - parallel that were not given up. None: every sample is trained to its end.
         repeats: how often the best trial of a cell is run in all, each time with the next seed.
         parallel: sample i of a cell is drawn from the outcomes of samples 0 .. i - parallel, whatever else is
             known by then, so that the samples do not depend on timing or interruption. More is faster on many
-            devices, fewer searches better. The first ten are random and wait for nothing.
+            devices, fewer searches better. The first ten are random and wait for nothing; with a pruner they too wait,
+            once the outcomes are as many as it wants to compare with.
     """
 
     name: str
@@ -369,6 +374,7 @@ class Sweep(Frozen):
     search: dict[str, Space] = {}
     samples: Annotated[int, Field(ge=1)] = 1
     sampler: AsVariant = Variant("TPESampler")
+    pruner: AsVariant | None = None
     repeats: Annotated[int, Field(ge=1)] = 1
     parallel: Annotated[int, Field(ge=1)] = 4
 

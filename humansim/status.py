@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from humansim import plan, results
-from humansim.results import Failure, Outcome, Result, State, now
+from humansim.results import ENDED, Failure, Outcome, Result, State, now
 from humansim.root import Root
 from humansim.spec import Cell, Sweep, Trial
 
@@ -43,7 +43,7 @@ class Status:
     Attributes:
         states: state -> trials, those still to be asked for among "to run".
         left: seconds until all is finished if as many trials run at once as now, and take as long as those that have
-            finished; None if nothing runs, or none has finished.
+            finished or were pruned; None if nothing runs, or none has.
     """
 
     sweep: Sweep
@@ -69,14 +69,17 @@ class Reader:
         for trial, state in trials.values():
             self._note(trial, state)
         running = [self._running(trial) for trial, state in trials.values() if state is State.RUNNING]
-        outcomes = [self.ended[id_] for id_, (_, state) in trials.items() if state in (State.FINISHED, State.FAILED)]
-        failures = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
-        return Status(sweep, states, self._groups(found), running, failures, _left(states, outcomes))
+        outcomes = {id_: self.ended[id_] for id_, (_, state) in trials.items() if state in ENDED}
+        failed = [outcomes[id_] for id_, (_, state) in trials.items() if state is State.FAILED]
+        failures = [outcome for outcome in failed if isinstance(outcome, Failure)]
+        return Status(sweep, states, self._groups(found), running, failures, _left(states, outcomes.values()))
 
     def _note(self, trial: Trial, state: State) -> None:
         known = self.ended.get(trial.id)
         if (state is State.FINISHED and not isinstance(known, Result)) or state is State.FAILED:
             known = results.load(self.root, trial)
+        elif state is State.PRUNED and known is None:
+            known = results.last(self.root, trial)
         if known is not None:
             self.ended[trial.id] = known
 
@@ -102,13 +105,13 @@ class Reader:
             trials = found.trials[cell.key]
             states.update(str(state) for _, state in trials)
             states[str(State.TO_RUN)] += plan.wanted(found.sweep, cell) - len(trials)
-            ended = (self.ended.get(trial.id) for trial, _ in trials)
+            ended = (self.ended.get(trial.id) for trial, state in trials if state is State.FINISHED)
             finished += [one for one in ended if isinstance(one, Result) and one.mean("validation") >= 0]
         return states, max(finished, key=lambda one: one.mean("validation"), default=None)
 
 
 def _left(states: Counter[str], outcomes: Iterable[Outcome]) -> float | None:
-    took = [sum(one.seconds.values()) for one in outcomes if isinstance(one, Result)]
+    took = [sum(one.seconds.values()) for one in outcomes if not isinstance(one, Failure)]
     at_once = states[str(State.RUNNING)]
     missing = at_once + states[str(State.TO_RUN)] + states[str(State.RESUMABLE)]
     return missing * sum(took) / len(took) / at_once if took and at_once else None

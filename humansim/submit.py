@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 from humansim import plan, probes, results
 from humansim.backbones.weights import fetch
 from humansim.errors import BadInput
+from humansim.judgements import Judgements
+from humansim.lengths import Lengths
 from humansim.material import prepare, resize_of
 from humansim.plan import Ledger
-from humansim.results import Failure, Kind, Outcome, Result
+from humansim.results import ENDED, Failure, Kind, Outcome, Result
 from humansim.retention import Retention
 from humansim.root import Root, locked
 from humansim.spec import Cell, Sweep, Trial, Variant
+from humansim.splits import Split
 
 if TYPE_CHECKING:
     from humansim.launch import Follow
@@ -30,6 +33,9 @@ class Watcher(Protocol):
 
     def step(self, what: str) -> None:
         """A stage begins: reading data, starting Ray."""
+
+    def note(self, what: str) -> None:
+        """Something a person should know while trials run on; from any thread."""
 
     def progress(self, what: str, done: int, total: int) -> None:
         """So much of something is done: decoding images, embedding them."""
@@ -61,7 +67,7 @@ class Report:
     outcomes: list[Outcome] = field(default_factory=list)
     missing: int = 0
     interrupted: bool = False
-    untracked: Exception | None = None
+    untracked: str | None = None
     hopeless: str | None = None
 
     @property
@@ -104,9 +110,12 @@ def submit(
         if not free:
             raise BadInput(f"sweep {sweep.name!r} is running already under {root.path}: humansim status {sweep.name}")
         watcher.step("reading images and judgements")
-        data = {}
+        data: dict[Variant, str] = {}
+        judgements: dict[tuple[Variant, str], tuple[Judgements, Split]] = {}
         for trial in _one_for_each_store(cells):
-            data[trial.source] = prepare(trial, root, partial(watcher.progress, "decoding images")).fingerprint
+            material = prepare(trial, root, partial(watcher.progress, "decoding images"))
+            data[trial.source] = material.fingerprint
+            judgements[trial.source, trial.protocol] = material.judgements, material.split
         before = [o for trial in plan.plan(sweep, root).known if (o := results.load(root, trial)) is not None]
         check_unmixed(before, data)
         plan.remember(whole, root)
@@ -120,10 +129,10 @@ def submit(
             fetch(file, partial(_whole, watcher, file.name))
 
         watcher.step("opening MLflow")
-        tracker = Tracker(tracking_uri(root, tracking), root, sweep)
+        tracker = Tracker(tracking_uri(root, tracking), root, sweep, watcher.note)
 
         def known(trial: Trial) -> Outcome | None:
-            outcome = results.load(root, trial)
+            outcome = results.last(root, trial)
             if isinstance(outcome, Failure) and (outcome.kind in retry or outcome.kind == "lost"):
                 results.forget_failure(root, trial)
                 return None
@@ -132,39 +141,46 @@ def submit(
             return outcome
 
         retention, peaks = Retention(root, keep, keep_bytes), probes.Peaks(root)
+        lengths = Lengths(root, [cell.trial for cell in cells], judgements)
+        for result in before:
+            if isinstance(result, Result):
+                lengths.learn(result)
 
         def ended(outcome: Outcome, known: bool = False) -> None:
             tracker.ended(outcome)
             if isinstance(outcome, Result):
                 peaks.learn(outcome)
                 retention.ended(outcome, search.cells_of(outcome.trial))
+                if not known:
+                    lengths.learn(outcome)
             watcher.ended(outcome, known)
 
         def epoch(trial: Trial, row: Row) -> None:
             tracker.epoch(trial, row)
             watcher.epoch(trial, row)
 
-        search = Search(sweep, Ledger(root, sweep.name), known, lambda outcome: ended(outcome, known=True))
-        interrupted, untracked = False, None
+        known_ended = partial(ended, known=True)
+        search = Search(sweep, Ledger(root, sweep.name), known, known_ended, lengths.seconds)
+        ended_well, interrupted = False, False
         try:
             with _stoppable():
                 watcher.started(search.size)
                 if search.anything_to_run():
-                    _launch(
-                        search, root, Follow(epoch, ended), sweep.name, watcher, address, serial, patience, peaks.of
-                    )
+                    follow = Follow(epoch, ended)
+                    _launch(search, root, follow, sweep.name, watcher, address, serial, patience, peaks.of)
+            ended_well = True
         except KeyboardInterrupt:
             interrupted = True
         finally:
-            untracked = tracker.close()
+            untracked = tracker.close(stopped=not ended_well)
         outcomes = list(search.outcomes.values())
         check_unmixed(outcomes, data)
         best = []
         for cell, chosen in search.best():
             outcome = search.outcomes[chosen.id] if chosen is not None else None
             best.append((cell, outcome if isinstance(outcome, Result) else None))
-        missing = plan.plan(sweep, root).counts()
-        left = sum(missing.values()) - missing["finished"] - missing["failed"]
+        states = plan.plan(sweep, root).counts()
+        left = sum(count for state, count in states.items() if state not in ENDED)
         return Report(best, outcomes, left, interrupted, untracked, search.hopeless)
 
 
@@ -184,7 +200,7 @@ def run_here(trials: Sequence[Trial], sweep: Sweep, root: Root, watcher: Watcher
     from humansim.tracking import Tracker
 
     watcher.step("opening MLflow")
-    tracker = Tracker(tracking, root, sweep)
+    tracker = Tracker(tracking, root, sweep, watcher.note)
 
     def run(trial: Trial) -> Outcome:
         def epoch(row: Row) -> None:
@@ -201,7 +217,7 @@ def run_here(trials: Sequence[Trial], sweep: Sweep, root: Root, watcher: Watcher
             return raised(trial, root, error)
 
     watcher.started(len(trials))
-    ended = []
+    ended: list[Outcome] = []
     try:
         with _stoppable():
             for trial in trials:
@@ -209,7 +225,7 @@ def run_here(trials: Sequence[Trial], sweep: Sweep, root: Root, watcher: Watcher
                 tracker.ended(ended[-1])
                 watcher.ended(ended[-1], known=False)
     finally:
-        untracked = tracker.close()
+        untracked = tracker.close(stopped=len(ended) < len(trials))
     if untracked is not None:
         raise BadInput(f"the trials are under {root.results}, but MLflow did not take them: {untracked}")
     return ended
@@ -265,7 +281,7 @@ def check_unmixed(outcomes: Iterable[Outcome], data: dict[Variant, str]) -> None
     """
     weights: dict[Variant, tuple[str, str]] = {}
     for outcome in outcomes:
-        if not isinstance(outcome, Result):
+        if isinstance(outcome, Failure) or not outcome.provenance:
             continue
         trial, made = outcome.trial, outcome.provenance
         now = data.get(trial.source)

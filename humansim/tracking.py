@@ -1,47 +1,59 @@
-"""Results -> MLflow, and back. Only here: mlflow.
+"""Results -> MLflow. Only here: mlflow.
 
 One experiment a sweep, one run a trial, found again by its tag `trial_id`. The results on disk are the write-ahead log:
-whatever MLflow lacks is logged on the next submit. The driver is the only writer, on a thread of its own. Timestamps
-are those of the results, so logging a thing twice changes nothing.
+what MLflow does not take now waits until it does, or until the next submit. The driver alone writes, on threads of its
+own. Timestamps are those of the results, so logging a thing twice changes nothing.
 """
 
 import contextlib
+import getpass
 import http.client
 import logging
 import os
-import queue
 import re
 import shlex
 import sqlite3
-import tempfile
 import threading
 import urllib.error
-import urllib.parse
 import urllib.request
 import warnings
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
 from humansim import __version__, results
+from humansim.backlog import Backlog, Waiting, briefly
 from humansim.errors import BadInput
-from humansim.results import Failure, Outcome, Result
+from humansim.results import Failure, Outcome, Pruned, Result
 from humansim.root import Root, locked
-from humansim.spec import Sweep, Trial, explain, near
+from humansim.spec import Sweep, Trial
 
 if TYPE_CHECKING:
-    import pandas as pd
-    from mlflow import MlflowClient
-    from mlflow.entities import Experiment, Run
+    from mlflow.entities import Run
 
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
-os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")  # what goes wrong is said here, once
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+# It is tried again here, where a person can stop it, and where one looks first whether a run was made after all.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
 
 Row = dict[str, float]
+
+WRITERS = 4  # at a time to a server, which has processes of its own; a database takes one after the other
+NAME = 250  # characters of a run's name that a database takes
+
+STATUS = {Result: "FINISHED", Failure: "FAILED", Pruned: "KILLED"}  # of a run, in MLflow's words
+OF_EPOCHS = {
+    "train/loss": "loss",
+    "train/lr": "lr",
+    "train/images_per_second": "images_per_second",
+    "train/gradient_norm": "gradient_norm",
+    "train/peak_memory": "peak_memory",
+    "2afc/validation": "validation",
+}
 
 
 def tracking_uri(root: Root, given: str | None = None) -> str:
@@ -55,170 +67,99 @@ def how_to_open(uri: str) -> str:
     return uri if uri.startswith("http") else f"{within}mlflow ui --backend-store-uri {shlex.quote(uri)}"
 
 
-@contextlib.contextmanager
-def _usable(uri: str) -> Iterator[None]:
-    """Whatever a tracking store minds, as a `BadInput`."""
-    try:
-        yield
-    except BadInput:
-        raise
-    except Exception as error:  # SQLAlchemy's, alembic's and the drivers' own among them
-        first = str(error).strip().partition("\n")[0]
-        raise BadInput(f"tracking store {uri} cannot be used: {first}") from None
+@dataclass
+class _Run:
+    """A trial's run as far as it is known here, not finished."""
 
-
-def _client(uri: str) -> "MlflowClient":
-    """A client of a tracking store; a database that does not exist is made.
-
-    Raises:
-        BadInput: a server does not answer.
-    """
-    if uri.startswith(("http://", "https://")):
-        try:
-            urllib.request.urlopen(uri.rstrip("/") + "/health", timeout=10).close()
-        except urllib.error.HTTPError:
-            pass  # it answers; what it minds, the client will say
-        except (OSError, ValueError, http.client.HTTPException) as error:
-            reason = getattr(error, "reason", error)
-            raise BadInput(
-                f"tracking server {uri} does not answer ({reason}); start it, or leave out --tracking and "
-                "MLFLOW_TRACKING_URI to use SQLite under the root"
-            ) from None
-    logging.getLogger("alembic").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what mlflow's imports say is not the user's to mend
-        from mlflow import MlflowClient
-
-    return MlflowClient(tracking_uri=uri)
-
-
-def _all_runs(client: "MlflowClient", experiment: str, which: str = "") -> "Iterator[Run]":
-    token = None
-    while True:
-        page = client.search_runs([experiment], which, max_results=1000, page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return
-
-
-def read(uri: str, name: str) -> "Iterator[tuple[Result, pd.DataFrame]]":
-    """The finished trials of a sweep, latest first: result and answers (`train.score`) of each, as they were logged.
-
-    What lies on this machine is read where it lies: beside the database, as under a root, also one that was moved or
-    copied here; else where the store says. What a server keeps is downloaded, trial by trial.
-
-    Args:
-        uri: of the tracking store (`tracking_uri`).
-        name: of the sweep, which is its experiment's.
-
-    Raises:
-        BadInput: the store or the sweep is not there; while reading, a result that is not there or damaged.
-    """
-    database = Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
-    if database is not None and not database.is_file():  # the client would make one
-        raise BadInput(f"tracking store {uri}: there is no such file; name the root or the store that was swept into")
-    with _usable(uri):
-        client = _client(uri)
-        experiment = client.get_experiment_by_name(name)
-        if experiment is None or experiment.lifecycle_stage == "deleted":
-            known = [one.name for one in client.search_experiments() if one.name != "Default"]
-            raise BadInput(f"no sweep {name!r} in {uri}{near(name, known)}")
-    beside = None if database is None else database.parent / "artifacts" / name
-    return _finished(uri, client, experiment, beside)
-
-
-def _finished(
-    uri: str, client: "MlflowClient", experiment: "Experiment", beside: Path | None
-) -> "Iterator[tuple[Result, pd.DataFrame]]":
-    with _usable(uri):
-        for run in _all_runs(client, experiment.experiment_id, "attributes.status = 'FINISHED'"):
-            places = _places(run, experiment, beside)
-            if places:
-                yield _logged(run, next((one for one in places if (one / results.RESULT).is_file()), places[-1]))
-                continue
-            with tempfile.TemporaryDirectory() as aside:
-                for name in (results.RESULT, results.ANSWERS):
-                    client.download_artifacts(run.info.run_id, name, aside)
-                found = _logged(run, Path(aside))
-            yield found
-
-
-def _logged(run: "Run", place: Path) -> "tuple[Result, pd.DataFrame]":
-    import pandas as pd
-
-    try:
-        result = Result.model_validate_json((place / results.RESULT).read_bytes())
-        return result, pd.read_parquet(place / results.ANSWERS)
-    except FileNotFoundError as error:
-        raise BadInput(
-            f"run {run.info.run_id} ({run.info.run_name}): no {Path(error.filename).name} in {place}; if the root was "
-            "moved, take its folder artifacts along, or submit the sweep again under it"
-        ) from None
-    except ValidationError as error:
-        raise BadInput(f"{place / results.RESULT}: damaged ({explain(error)})") from None
-    except (OSError, ValueError) as error:  # pyarrow's are ValueErrors
-        raise BadInput(f"{place / results.ANSWERS}: damaged ({str(error).partition(chr(10))[0]})") from None
-
-
-def _places(run: "Run", experiment: "Experiment", beside: Path | None) -> list[Path]:
-    """Folders of this machine in which a run's artifacts may lie; none if they have to be downloaded."""
-    where, within = run.info.artifact_uri, experiment.artifact_location
-    places = []
-    if beside is not None and where.startswith(f"{within}/"):
-        places.append(beside / urllib.parse.unquote(where.removeprefix(f"{within}/")))
-    parts = urllib.parse.urlsplit(where)
-    if parts.scheme in ("", "file"):
-        places.append(Path(urllib.parse.unquote(parts.path)))
-    return places
+    id: str
+    artifacts: str  # where they go
+    ours: bool  # made from this root. Epochs go into no other's: two trainings would make one curve
+    before: set[str] = field(default_factory=set)  # tags of how it had ended before: failed, or pruned
+    described: bool = False  # it was given the trial's settings
+    epochs: set[float] = field(default_factory=set)  # that it was given, by their time
 
 
 class Tracker:
     """Writes the runs of one experiment."""
 
-    def __init__(self, uri: str, root: Root, sweep: Sweep) -> None:
-        """Opens the store, makes the experiment, and reads which runs are there.
+    def __init__(self, uri: str, root: Root, sweep: Sweep, tell: Callable[[str], None] = lambda what: None) -> None:
+        """Opens the store and makes the experiment.
+
+        Args:
+            tell: called with what a person should know: MLflow is lost, or back. From any thread.
 
         Raises:
             BadInput: the store cannot be reached or opened.
         """
         self.uri, self.root, self.base = uri, root, sweep.base
-        self.lost: Exception | None = None
-        self._described: set[str] = set()
-        self._queue: queue.Queue[tuple[Any, ...] | None] = queue.Queue()
-        with _usable(uri):
-            with self._alone():  # processes that race to make the database fail
-                self.client = _client(uri)
-                self.experiment = self._experiment(sweep)
-            self._runs, self._finished = self._existing()
-        self._thread = threading.Thread(target=self._write_all, name="mlflow", daemon=True)
-        self._thread.start()
+        self._own, self._served = uri == root.tracking_uri, uri.startswith(("http://", "https://"))
+        if self._served:
+            try:
+                urllib.request.urlopen(uri.rstrip("/") + "/health", timeout=10).close()
+            except urllib.error.HTTPError:
+                pass  # it answers; what it minds, the client will say
+            except (OSError, ValueError, http.client.HTTPException) as error:
+                reason = getattr(error, "reason", error)
+                raise BadInput(
+                    f"tracking server {uri} does not answer ({reason}); start it, or leave out --tracking and "
+                    "MLFLOW_TRACKING_URI to write to SQLite under the root"
+                ) from None
+        logging.getLogger("alembic").setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what mlflow's imports say is not the user's to mend
+            from mlflow import MlflowClient
 
-    def _alone(self) -> contextlib.AbstractContextManager[bool]:
-        return locked(self.root.path / "mlflow.lock", wait=True)
+        try:
+            with locked(self._lock, wait=True):  # processes that race to make the database fail
+                self.client = MlflowClient(tracking_uri=uri)
+            self.experiment = self._experiment(sweep)
+        except BadInput:
+            raise
+        except Exception as error:  # SQLAlchemy's, alembic's and the drivers' own among them
+            raise BadInput(f"tracking store {uri} cannot be used: {briefly(error)}") from None
+
+        self._looking, self._looked = threading.Lock(), False  # which runs are there
+        self._finished: set[str] = set()  # trials whose run is complete
+        self._runs: dict[str, _Run] = {}  # trial id -> its run
+        self._shared = False  # other roots write to this experiment
+        self._backlog = Backlog(self._write, _is_refusal, tell, WRITERS if self._served else 1)
+
+    @property
+    def _lock(self) -> Path:
+        """Held while a database is made: beside it where it is a file, one for all roots that use it."""
+        file = Path(self.uri.removeprefix("sqlite:///"))
+        beside = self.uri.startswith("sqlite:///") and file.parent.is_dir()
+        return (file.parent if beside else self.root.path) / "mlflow.lock"
 
     def _experiment(self, sweep: Sweep) -> str:
+        from mlflow.exceptions import MlflowException
+
         found = self.client.get_experiment_by_name(sweep.name)
-        if found is not None:
-            if found.lifecycle_stage == "deleted":
-                raise BadInput(
-                    f"experiment {sweep.name!r} was deleted in {self.uri}; restore it there "
-                    f"(mlflow experiments restore -x {found.experiment_id}) or rename the sweep"
-                )
-            self._follow_root(found.experiment_id, found.artifact_location, sweep.name)
-            return str(found.experiment_id)
-        # A server keeps artifacts where it was told to; a local database would put them into the working folder.
-        local = None if self.uri.startswith("http") else (self.root.path / "artifacts" / sweep.name).as_uri()
-        # The tag makes MLflow's pages those of trained models: runs and charts, not prompts and traces.
-        tags = {"mlflow.note.content": sweep.question, "mlflow.experimentKind": "custom_model_development"}
-        return str(self.client.create_experiment(sweep.name, artifact_location=local, tags=tags))
+        if found is None:
+            # A server keeps artifacts where it was told to; a local database would put them into the working folder.
+            local = None if self._served else (self.root.path / "artifacts" / sweep.name).as_uri()
+            # The tag makes MLflow's pages those of trained models: runs and charts, not prompts and traces.
+            tags = {"mlflow.note.content": sweep.question, "mlflow.experimentKind": "custom_model_development"}
+            try:
+                return str(self.client.create_experiment(sweep.name, artifact_location=local, tags=tags))
+            except MlflowException:
+                found = self.client.get_experiment_by_name(sweep.name)
+                if found is None:  # so it was not that another process was quicker
+                    raise
+        if found.lifecycle_stage == "deleted":
+            raise BadInput(
+                f"experiment {sweep.name!r} was deleted in {self.uri}; restore it there "
+                f"(mlflow experiments restore -x {found.experiment_id}) or rename the sweep"
+            )
+        self._follow_root(found.experiment_id, found.artifact_location, sweep.name)
+        return str(found.experiment_id)
 
     def _follow_root(self, experiment: str, before: str, name: str) -> None:
         """A root that was moved takes its artifacts along; MLflow has no call for it."""
         now = (self.root.path / "artifacts" / name).as_uri()
-        if self.uri != self.root.tracking_uri or before == now:
+        if not self._own or before == now:
             return
-        with contextlib.closing(sqlite3.connect(self.root.path / "mlflow.db", timeout=60)) as store, store:
+        with self._database() as store, store:
             store.execute("UPDATE experiments SET artifact_location = ? WHERE experiment_id = ?", (now, experiment))
             store.execute(
                 "UPDATE runs SET artifact_uri = ? || substr(artifact_uri, ?) WHERE experiment_id = ? "
@@ -226,127 +167,213 @@ class Tracker:
                 (now, len(before) + 1, experiment, len(before), before),
             )
 
-    def _existing(self) -> tuple[dict[str, str], set[str]]:
-        """trial id -> run id, and the ids of trials whose run is complete."""
-        runs, finished = {}, set()
-        for run in _all_runs(self.client, self.experiment):
-            trial_id = run.data.tags.get("trial_id")
-            if trial_id:
-                runs[trial_id] = run.info.run_id
-                if run.info.status == "FINISHED":
-                    finished.add(trial_id)
-        return runs, finished
+    def _database(self) -> contextlib.closing[sqlite3.Connection]:
+        """The SQLite database under the root."""
+        return contextlib.closing(sqlite3.connect(self.root.path / "mlflow.db", timeout=60))
 
     def epoch(self, trial: Trial, row: Row) -> None:
         """A training epoch, shown while the trial runs."""
-        self._queue.put(("epoch", trial, row))
+        self._backlog.epoch(trial, row)
 
     def ended(self, outcome: Outcome) -> None:
         """How a trial ended; a run that is complete already is left alone."""
-        self._queue.put(("ended", outcome))
+        self._backlog.ended(outcome)
 
-    def close(self) -> Exception | None:
-        """Writes what is still to be written; the error that stopped the writing, if one did."""
-        self._queue.put(None)
-        self._thread.join()
-        return self.lost
+    def close(self, stopped: bool = False) -> str | None:
+        """Writes what is still to be written, for as long as MLflow takes it; why that was not all, None if it was.
 
-    def _write_all(self) -> None:
-        while (item := self._queue.get()) is not None:
-            if self.lost is not None:
-                continue  # everything is on disk; the next submit logs what is lacking
-            try:
-                if item[0] == "epoch":
-                    self._write_epochs(item[1], [item[2]])
-                else:
-                    self._write_outcome(item[1])
-            except Exception as error:
-                self.lost = error
+        Args:
+            stopped: a person waits for the end.
+        """
+        return self._backlog.close(stopped)
 
-    def _run(self, trial: Trial, start: int) -> str:
-        if trial.id in self._described:
-            return self._runs[trial.id]
-        if trial.id not in self._runs:
+    def _write(self, one: Waiting) -> bool:
+        """Writes what waits of a trial; whether MLflow was asked for anything."""
+        with self._looking:
+            if not self._looked:
+                self._look()
+        if one.trial.id in self._finished:
+            return False
+        try:
+            return self._write_run(one)
+        except Exception:
+            self._runs.pop(one.trial.id, None)  # it may be gone
+            raise
+
+    def _write_run(self, one: Waiting) -> bool:
+        run = self._run(one)
+        if run is None:
+            return True
+        if not (run.ours or isinstance(one.outcome, Result)):
+            return False
+        tags = self._give(run, one)
+        if isinstance(one.outcome, Result):
+            self._give_files(run, one.outcome)
+        elif isinstance(one.outcome, Failure):
+            self.client.log_text(run.id, one.outcome.traceback or one.outcome.reason, "traceback.txt")
+        if one.outcome is not None:
+            for tag in run.before - set(tags):  # it was retried, or went on
+                self.client.delete_tag(run.id, tag)
+            run.before = set()
+            self.client.set_terminated(run.id, STATUS[type(one.outcome)], one.outcome.finished)
+        if isinstance(one.outcome, Result):
+            self._finished.add(one.trial.id)
+        return True
+
+    def _look(self) -> None:
+        """Notes which trials have a run, and whose is complete."""
+        found = list(self._there())
+        for trial, status, run in found:
+            if status == "FINISHED":
+                self._finished.add(trial)
+            self._runs[trial] = run
+            self._shared = self._shared or not run.ours
+        for trial, count in Counter(trial for trial, _, _ in found).items():
+            if count > 1 and (one := self._the_one(trial)) is not None:  # who made the second one was killed
+                self._runs[trial] = self._seen(one)
+        self._looked = True
+
+    def _there(self) -> Iterator[tuple[str, str, _Run]]:
+        """Trial id, status and run of every run of the experiment."""
+        if self._own:  # MLflow gives runs with all that they have, a few hundred a second
+            with self._database() as store:
+                found = store.execute(
+                    "SELECT value, status, runs.run_uuid, artifact_uri FROM runs JOIN tags USING (run_uuid) "
+                    "WHERE experiment_id = ? AND lifecycle_stage = 'active' AND key = 'trial_id'",
+                    (self.experiment,),
+                ).fetchall()
+            yield from ((trial, status, _Run(run, artifacts, ours=True)) for trial, status, run, artifacts in found)
+            return
+        token = None
+        while True:
+            page = self.client.search_runs([self.experiment], max_results=1000, page_token=token)
+            for run in page:
+                if "trial_id" in run.data.tags:
+                    yield run.data.tags["trial_id"], run.info.status, self._seen(run)
+            token = page.token
+            if not token:
+                return
+
+    def _seen(self, run: "Run") -> _Run:
+        tags, here = run.data.tags, str(self.root.path)
+        return _Run(run.info.run_id, run.info.artifact_uri, ours=self._own or tags.get("root", here) == here)
+
+    def _run(self, one: Waiting) -> _Run | None:
+        """A trial's run, made if there is none; None if it is complete."""
+        trial, found = one.trial, None
+        known = self._runs.get(trial.id)
+        if known is not None:
+            if one.outcome is None:
+                return known
+            found = self.client.get_run(known.id)
+        if (found is not None and found.info.lifecycle_stage == "deleted") or (
+            found is None and (self._shared or one.failed_at is not None)
+        ):
+            known, found = None, self._the_one(trial.id)
+        if found is None:
             tags = {
                 "trial_id": trial.id,
-                "mlflow.runName": run_name(trial, self.base),
+                "root": str(self.root.path),
+                "mlflow.runName": run_name(trial, self.base)[:NAME],
                 "mlflow.source.name": f"humansim {__version__}",
+                "mlflow.user": _user(),
             }
-            with self._alone():  # another process may have run the same trial
-                ours = f"tags.trial_id = '{trial.id}'"
-                runs = self.client.search_runs([self.experiment], ours, max_results=1)
-                run = runs[0] if runs else self.client.create_run(self.experiment, start_time=start, tags=tags)
-            self._runs[trial.id] = run.info.run_id
-        from mlflow.entities import Param
+            made = self.client.create_run(self.experiment, start_time=one.start, tags=tags)
+            found = self._the_one(trial.id) or made
+        if found.info.status == "FINISHED":
+            self._finished.add(trial.id)
+            return None
+        was_pruned = found.data.tags.get("pruned") if found.info.status == STATUS[Pruned] else None
+        if isinstance(one.outcome, Pruned) and was_pruned == str(one.outcome.epoch):
+            return None
+        if known is None:
+            known = self._runs[trial.id] = self._seen(found)
+            self._shared = self._shared or not known.ours
+        known.before = {tag for tag in found.data.tags if tag.startswith(("failure", "pruned"))}
+        return known
 
-        # Again for a run that is there: whoever made it may have been killed before this line.
-        params = [Param(axis, str(value)) for axis, value in trial.settings().items()]
-        self.client.log_batch(self._runs[trial.id], params=params)
-        self._described.add(trial.id)
-        return self._runs[trial.id]
+    def _the_one(self, trial: str) -> "Run | None":
+        """The run of a trial, by its id. Of several, made by processes that did not see each other's, one stays.
 
-    def _write_epochs(self, trial: Trial, rows: list[Row]) -> None:
-        from mlflow.entities import Metric
+        It is the same for all who look: what is finished, else the lowest id. Who was writing to another finds it gone.
+        """
+        found = self.client.search_runs([self.experiment], f"tags.trial_id = '{trial}'")
+        runs = sorted(found, key=lambda run: (run.info.status != "FINISHED", run.info.run_id))
+        for other in runs[1:]:
+            self.client.delete_run(other.info.run_id)
+        return runs[0] if runs else None
 
-        if not rows or trial.id in self._finished:
-            return
-        run = self._run(trial, int(rows[0]["time"] - 1000 * rows[0]["seconds"]))
-        names = {
-            "train/loss": "loss",
-            "train/lr": "lr",
-            "train/images_per_second": "images_per_second",
-            "train/gradient_norm": "gradient_norm",
-            "train/peak_memory": "peak_memory",
-            "2afc/validation": "validation",
-        }
-        self.client.log_batch(
-            run,
-            metrics=[
-                Metric(name, row[key], int(row["time"]), int(row["epoch"]))
-                for row in rows
-                for name, key in names.items()
-                if key in row
-            ],
-        )
+    def _give(self, run: _Run, one: Waiting) -> dict[str, str]:
+        """Settings, epochs, and what is known of a trial that has ended; not what the run has got already.
 
-    def _write_outcome(self, outcome: Outcome) -> None:
-        from mlflow.entities import Metric, RunTag
+        Returns:
+            The tags.
+        """
+        from mlflow.entities import Metric, Param, RunTag
 
-        trial = outcome.trial
-        if trial.id in self._finished:
-            return
-        if isinstance(outcome, Failure):
-            run = self._run(trial, outcome.finished)
+        outcome = one.outcome
+        rows = outcome.history if isinstance(outcome, Result | Pruned) else one.rows
+        metrics = [
+            Metric(name, row[key], int(row["time"]), int(row["epoch"]))
+            for row in rows
+            if row["time"] not in run.epochs
+            for name, key in OF_EPOCHS.items()
+            if key in row
+        ]
+        tags: dict[str, str] = {}
+        if isinstance(outcome, Result):
+            final = final_metrics(outcome)
+            if rows:
+                del final["2afc/validation"]  # the last point of its curve
+            metrics += [Metric(name, value, outcome.finished, len(rows)) for name, value in final.items()]
+            tags = {"root": str(self.root.path), **_origins_of(outcome), **_facts_of(outcome)}
+        elif isinstance(outcome, Pruned):
+            tags = {"pruned": str(outcome.epoch), **_origins_of(outcome)}
+        elif outcome is not None:
             tags = {"failure": outcome.kind, "failure.reason": outcome.reason[:500]}
-            self.client.log_batch(run, tags=[RunTag(k, v) for k, v in tags.items()])
-            self.client.log_text(run, outcome.traceback or outcome.reason, "traceback.txt")
-            self.client.set_terminated(run, "FAILED", outcome.finished)
-            return
-        run = self._run(trial, outcome.finished - int(1000 * sum(outcome.seconds.values())))
-        self._write_epochs(trial, list(outcome.history))
-        step = len(outcome.history)
-        metrics = final_metrics(outcome)
-        if step:
-            del metrics["2afc/validation"]  # the last point of its curve
-        tags = {
-            "judges": "simulated judges" if outcome.provenance["simulated_judges"] else "people",
-            "weights": outcome.provenance["weights"]["origin"],
-            "data": outcome.provenance["data"][:16],
-            **_facts_of(outcome),
-        }
+        # Also of a run that is there: whoever made it may have been killed before this line.
+        params = {} if run.described else one.trial.settings()
         self.client.log_batch(
-            run,
-            metrics=[Metric(name, value, outcome.finished, step) for name, value in metrics.items()],
-            tags=[RunTag(key, value) for key, value in tags.items()],
+            run.id,
+            metrics,
+            [Param(axis, str(value)) for axis, value in params.items()],
+            [RunTag(key, value) for key, value in tags.items()],
         )
-        place = results.folder(self.root, trial)
+        run.described = True
+        run.epochs.update(row["time"] for row in rows)
+        return tags
+
+    def _give_files(self, run: _Run, result: Result) -> None:
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        artifacts: Any = get_artifact_repository(run.artifacts, tracking_uri=self.uri)  # as known: the client would ask
         for name in (results.RESULT, results.ANSWERS):
-            self.client.log_artifact(run, str(Path(place) / name))
-        for tag in self.client.get_run(run).data.tags:
-            if tag.startswith("failure"):  # it was retried, and finished
-                self.client.delete_tag(run, tag)
-        self.client.set_terminated(run, "FINISHED", outcome.finished)
-        self._finished.add(trial.id)
+            artifacts.log_artifact(str(results.folder(self.root, result.trial) / name))
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether MLflow has understood and said no, or there is nothing to give it: waiting will not help."""
+    if isinstance(error, FileNotFoundError):
+        return True
+    status = getattr(getattr(error, "response", None), "status_code", None)  # of requests
+    if hasattr(error, "get_http_status_code"):  # MLflow's own; 500 where it does not know
+        status = error.get_http_status_code()
+    return status is not None and 400 <= status < 500 and status not in (408, 429)
+
+
+def _user() -> str:
+    with contextlib.suppress(Exception):  # the system knows no name for this number
+        return getpass.getuser()
+    return "unknown"
+
+
+def _origins_of(outcome: Result | Pruned) -> dict[str, str]:
+    """Whose the judgements are, and which weights and data it came of; nothing of what failed later."""
+    made = outcome.provenance
+    if not made:
+        return {}
+    judges = "simulated judges" if made["simulated_judges"] else "people"
+    return {"judges": judges, "weights": made["weights"]["origin"], "data": made["data"][:16]}
 
 
 def _facts_of(result: Result) -> dict[str, str]:
@@ -364,10 +391,10 @@ def run_name(trial: Trial, base: Trial) -> str:
     alike = base if trial.paradigm is None else base.having({"paradigm": trial.paradigm, "protocol": trial.protocol})
     before, settings = alike.identity(), trial.identity()
     parts = [str(trial.backbone), str(trial.paradigm) if trial.paradigm else "pretrained"]
-    for field in settings:
-        value = getattr(trial, field)
-        if field not in ("backbone", "paradigm") and settings[field] != before.get(field):
-            parts.append(f"{field}={value:.3g}" if isinstance(value, float) else f"{field}={value}")
+    for axis in settings:
+        value = getattr(trial, axis)
+        if axis not in ("backbone", "paradigm") and settings[axis] != before.get(axis):
+            parts.append(f"{axis}={value:.3g}" if isinstance(value, float) else f"{axis}={value}")
     return " ".join(parts)
 
 

@@ -19,7 +19,8 @@ from humansim.errors import BadInput
 from humansim.fitting import Row, fit
 from humansim.machine import name_of, peak_memory, place_of, reset_peak_memory, set_up, versions
 from humansim.material import Material, Progress, prepare, resize_of
-from humansim.results import Result, Score
+from humansim.pruning import Bar, pruned_at
+from humansim.results import Pruned, Result, Score
 from humansim.root import Root, written_whole
 from humansim.scores import ceilings, summary
 from humansim.spec import Trial
@@ -32,7 +33,8 @@ def run(
     device: str | None = None,
     report: Callable[[Row], None] | None = None,
     progress: Progress | None = None,
-) -> Result:
+    bar: Bar | None = None,
+) -> Result | Pruned:
     """Runs a trial to its end, going on from its last epoch if it was interrupted; a finished one is read, not run.
 
     On a CPU the scores are the same bits, interrupted or not.
@@ -43,15 +45,16 @@ def run(
         report: called after each epoch, once its checkpoint is safe, with that row of the history; rows of an
             earlier, interrupted run are reported again.
         progress: called with images done and images in all, in the final evaluation.
+        bar: a trial that falls below it is pruned; without one it never is.
 
     Raises:
         BadInput: the data, or a part that cannot be made (weights that cannot be had).
         FloatingPointError: the loss is no longer finite.
     """
     with results.claimed(root, trial) as folder, set_up(trial.threads):
-        ended = results.load(root, trial)
-        if workers.told(isinstance(ended, Result)):
-            assert isinstance(ended, Result)
+        ended = results.load(root, trial, bar)
+        if workers.told(isinstance(ended, Result | Pruned)):
+            assert isinstance(ended, Result | Pruned)
             return ended
         if trial.paradigm is not None and trial.workers != workers.count():
             asked = f"a trial of {trial.workers} was given {workers.count()}"
@@ -75,8 +78,22 @@ def run(
         else:
             judge = Embedder(network, precision=trial.precision).to(place)
             if trial.paradigm is not None:
-                judge, history = fit(trial, judge, material, folder, pretrained, report)
+                judge, history = fit(trial, judge, material, folder, pretrained, report, bar)
         seconds["train"] = time.perf_counter() - clock
+        provenance = {
+            "versions": versions(),
+            "device": name_of(place),
+            "data": material.fingerprint,
+            "weights": {"origin": network.weights, "fingerprint": pretrained},
+            "simulated_judges": material.judgements.simulated,
+        }
+        if pruned_at(history, bar) is not None:
+            pruned = Pruned(
+                trial=trial, history=tuple(history), provenance=provenance, seconds=seconds, finished=results.now()
+            )
+            results.save(root, pruned)
+            results.forget_checkpoint(root, trial)
+            return pruned
 
         clock = time.perf_counter()
         kept = _kept(trial, root, material, pretrained, place) if trial.paradigm is None else None
@@ -95,11 +112,7 @@ def run(
             scores=scores,
             history=tuple(history),
             provenance={
-                "versions": versions(),
-                "device": name_of(place),
-                "data": material.fingerprint,
-                "weights": {"origin": network.weights, "fingerprint": pretrained},
-                "simulated_judges": material.judgements.simulated,
+                **provenance,
                 "shared": {
                     **audit.stamp(material.judgements, material.split, material.fit, material.store, trial.protocol),
                     "pretraining": audit.pretraining(_known_of(trial), material.judgements.sets),
@@ -118,11 +131,18 @@ def run(
         return result
 
 
-def assist(trial: Trial, root: Root, *, device: str | None = None, report: Callable[[Row], None] | None = None) -> None:
+def assist(
+    trial: Trial,
+    root: Root,
+    *,
+    device: str | None = None,
+    report: Callable[[Row], None] | None = None,
+    bar: Bar | None = None,
+) -> None:
     """A further worker's part in a trial of several (`humansim.workers`), while their leader does `run`.
 
     Args:
-        report: as that of `run`; called with the same rows.
+        report, bar: as those of `run`.
     """
     with set_up(trial.threads):
         if workers.told(False):  # the leader's: it is finished already
@@ -131,7 +151,7 @@ def assist(trial: Trial, root: Root, *, device: str | None = None, report: Calla
         assert isinstance(network, Backbone)
         pretrained = network.fingerprint()
         embedder = Embedder(network, precision=trial.precision).to(place_of(device))
-        fit(trial, embedder, material, results.folder(root, trial), pretrained, report)
+        fit(trial, embedder, material, results.folder(root, trial), pretrained, report, bar)
 
 
 def embed(

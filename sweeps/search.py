@@ -1,9 +1,9 @@
 """Which learning rate, epochs and batch size does each fine-tuning need? A search in each of the thesis's 168 arms.
 
 8 base models x 7 paradigms x 3 releases (Table B.1 found its values "in an experimental manner", on what is reported
-here as test); 12 samples an arm by TPE, chosen on validation, the best one run with three seeds. All arms are in flight
-together: the first samples of all come before the second of any. Costs 168 x 14 trials, 14 times `thesis`. Expected:
-values near Table B.1's for most, and gains that its single values hid.
+here as test); 12 samples an arm by TPE, chosen on validation, the best one run with three seeds. No arm waits
+for another: what takes longest comes first. Costs 168 x 14 trials, 14 times `thesis`. Expected: values near Table
+B.1's for most, and gains that its single values hid.
 
 Needs the three releases (`humansim data prepare study`) and the weights (`humansim weights fetch search`).
 """

@@ -105,9 +105,7 @@ def chaos(
         The root, the tracking server's store, and what happened.
     """
     root, rng, told = Root.at(folder / "root"), random.Random(seed), Told()
-    nodes = Nodes("--include-dashboard=false")
-    for _ in range(WORKERS):
-        nodes.add(*WORKER)
+    nodes = Nodes("--include-dashboard=false")  # a cluster that has yet to get its workers
     server = Mlflow(folder / "mlflow")
     arguments = ["sweep", sweep, "--root", str(root.path), "--address", nodes.address, "--tracking", server.uri]
     arguments += [f"--only={pattern}" for pattern in only]
@@ -122,6 +120,8 @@ def chaos(
                 before = len(list(root.results.glob(f"*/{results.RESULT}")))
                 # Whoever is killed while it starts shows nothing: first a further trial has to finish.
                 while driver.poll() is None and len(list(root.results.glob(f"*/{results.RESULT}"))) <= before:
+                    while len(nodes.workers) < WORKERS and "waiting for a node" in log.read_text():
+                        nodes.add(*WORKER, wait=False)
                     time.sleep(0.2)
                 while driver.poll() is None and left:
                     time.sleep(rng.uniform(*pause))
@@ -144,7 +144,7 @@ def chaos(
                 if not left:
                     while len(nodes.workers) < WORKERS:
                         nodes.add(*WORKER, wait=False)
-                if server.process.poll() is not None and (not left or now != "mlflow"):
+                if server.process.poll() is not None:  # a sweep does not start without it
                     server.start()
                     server.wait()
                 if driver.poll() is None and not left:
@@ -189,7 +189,7 @@ def differences(sweep: str, only: Sequence[str], root: Root, calm: Root, store: 
         if here.scores != there.scores or histories[0] != histories[1] or not answers[0].equals(answers[1]):
             found.append(f"{trial.id}: other bits")
     client = mlflow.MlflowClient(store)
-    experiment = client.get_experiment_by_name(sweep)
+    experiment = client.get_experiment_by_name(plan.load_sweep(sweep).name)
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id], max_results=5000)
     ended = Counter((run.data.tags["trial_id"], run.info.status) for run in runs)

@@ -56,7 +56,7 @@ def launched(root: Root, runner: object, trials: int, **options: object) -> dict
     return {outcome.trial.seed: outcome for outcome in ended}
 
 
-def poisoned(trial: Trial, root: Root, *, report: Callable, progress: Callable | None = None) -> Result:
+def poisoned(trial: Trial, root: Root, *, report: Callable, **more: object) -> Result:
     if trial.seed == 0:
         raise ValueError("poison")
     if trial.seed == 1:
@@ -84,7 +84,7 @@ def test_a_poisoned_trial_ends_with_its_reason_and_costs_the_others_nothing(tmp_
     assert "in poisoned" in hung.traceback  # where it stood
 
 
-def hungry(trial: Trial, root: Root, *, report: Callable, progress: Callable | None = None) -> Result:
+def hungry(trial: Trial, root: Root, *, report: Callable, **more: object) -> Result:
     """Wants a whole GPU, says so by failing; one even more."""
     given = on_ray.ray.get_runtime_context().get_assigned_resources()["GPU"]
     with (root.path / f"given-{trial.seed}").open("a") as file:
@@ -107,7 +107,7 @@ def test_who_runs_out_of_memory_is_asked_again_with_more_at_most_twice(
     assert {seed: ended[seed].kind for seed in (0, 2)} == {0: "oom", 2: "oom"}
 
 
-def no_space(trial: Trial, root: Root, *, report: Callable, progress: Callable | None = None) -> Result:
+def no_space(trial: Trial, root: Root, *, report: Callable, **more: object) -> Result:
     if trial.seed > 0:
         raise OSError(errno.ENOSPC, "No space left on device")
     return finished(trial, root, report=report)
@@ -119,7 +119,7 @@ def test_a_full_disk_stops_the_sweep_and_is_no_trials_failure(tmp_path: Path) ->
     assert not list(tmp_path.glob("results/*/failure.json"))
 
 
-def broken(trial: Trial, root: Root, *, report: Callable, progress: Callable | None = None) -> Result:
+def broken(trial: Trial, root: Root, *, report: Callable, **more: object) -> Result:
     raise KeyError("the same for all")
 
 

@@ -15,7 +15,7 @@ from humansim.spec import Sweep, Trial, Variant
 BASE = Trial(paradigm=Variant("triplet"))
 
 
-def finished(trial: Trial, root: Root, *, report: object) -> Result:
+def finished(trial: Trial, root: Root, *, report: object, **more: object) -> Result:
     """A runner that only commits."""
     result = Result(
         trial=trial, scores=(), history=(), provenance={}, seconds={}, peak_memory=0, finished=results.now()
@@ -25,7 +25,7 @@ def finished(trial: Trial, root: Root, *, report: object) -> Result:
 
 
 def raises(error: BaseException) -> object:
-    def runner(trial: Trial, root: Root, *, report: object) -> Result:
+    def runner(trial: Trial, root: Root, *, report: object, **more: object) -> Result:
         raise error
 
     return runner
@@ -59,7 +59,7 @@ def test_ctrl_c_is_no_failure_of_the_trial(root: Root) -> None:
 
 
 def test_a_failed_trial_does_not_stop_the_others(root: Root) -> None:
-    def runner(trial: Trial, root: Root, *, report: object) -> Result:
+    def runner(trial: Trial, root: Root, *, report: object, **more: object) -> Result:
         if trial.seed == 1:
             raise ValueError("poisoned")
         return finished(trial, root, report=report)

@@ -2,12 +2,17 @@
 
 import itertools
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from humansim.launch.packing import TIMES, Place, Share, more, share_of
+from humansim.launch.packing import TIMES, Packer, Place, Share, more, share_of
+from humansim.plan import Ledger
 from humansim.probes import CONTEXT, MARGIN, SHARES
-from humansim.spec import Trial
+from humansim.results import Failure, Result
+from humansim.root import Root
+from humansim.search import Search
+from humansim.spec import Sweep, Trial, Variant
 
 GIB = 1 << 30
 CPUS = Place(cpus=16, memory=64 * GIB, memory_of_core=4 * GIB)
@@ -71,3 +76,106 @@ def test_memory_doubles_too(memory: int) -> None:
 
 def test_an_eighth_is_asked_again_no_more_than_twice() -> None:
     assert TIMES == 2
+
+
+@given(st.integers(0, 70 * GIB), st.floats(0, 1))
+def test_a_share_is_no_smaller_than_the_trials_part_of_the_work_that_is_left_for_each_gpu(
+    peak: int, part: float
+) -> None:
+    share = share_of(Trial(), GPUS, peak, part).gpu
+    assert share >= min(1.0, 4 * part)
+    assert share == max(share_of(Trial(), GPUS, peak).gpu, share_of(Trial(), GPUS, 0, part).gpu)
+
+
+def packer(root: Root, trials: int, place: Place = GPUS) -> Packer:
+    sweep = Sweep(name="s", base=Trial(paradigm=Variant("triplet")), grid={"seed": list(range(trials))})
+    return Packer(Search(sweep, Ledger(root, "s")), place, lambda trial: GIB)
+
+
+def result(trial: Trial) -> Result:
+    return Result(trial=trial, scores=(), history=(), provenance={}, seconds={}, peak_memory=0, finished=1)
+
+
+def out_of_memory(trial: Trial) -> Failure:
+    return Failure(trial=trial, kind="oom", reason="made up", traceback="", finished=1)
+
+
+def test_the_last_trials_have_gpus_to_themselves(root: Root) -> None:
+    """Forty alike that would fit eight to a GPU, on four GPUs: shares grow as less is left."""
+    some = packer(root, 40)
+    shares = []
+    while (given := some.next()) is not None:
+        shares.append(given[1].gpu)
+    assert shares == sorted(shares)
+    assert shares[0] == 0.125
+    assert shares[-4:] == [1.0] * 4
+    assert sum(shares[:-8]) >= 4  # while enough is left, four GPUs are full
+
+
+def test_few_trials_are_spread_over_all_gpus(root: Root) -> None:
+    some = packer(root, 4)
+    assert [given[1].gpu for given in iter(some.next, None)] == [1.0] * 4
+
+
+def test_without_a_gpu_what_is_left_does_not_matter(root: Root) -> None:
+    some = packer(root, 2, CPUS)
+    assert [given[1] for given in iter(some.next, None)] == [share_of(Trial(), CPUS, GIB)] * 2
+
+
+def at_pace(trial: Trial, pace: float) -> Result:
+    rows = ({"epoch": 1.0, "images_per_second": 1.0}, {"epoch": 2.0, "images_per_second": pace})
+    return result(trial).model_copy(update={"history": rows})
+
+
+@pytest.mark.parametrize(
+    ("full", "tried"),
+    [
+        ({0.125: 150, 0.25: 140, 0.5: 120, 1.0: 100}, [1.0, 0.125, 0.125, 0.125]),
+        ({0.125: 90, 0.25: 95, 0.5: 120, 1.0: 100}, [1.0, 0.125, 0.25, 0.5, 0.5, 0.5]),
+        ({0.125: 90, 0.25: 95, 0.5: 100, 1.0: 100}, [1.0, 0.125, 0.25, 0.5, 1.0, 1.0]),  # as fast: no gain
+    ],
+)
+def test_trials_share_a_gpu_only_where_it_is_faster_than_one_after_the_other(
+    root: Root, full: dict[float, float], tried: list[float]
+) -> None:
+    """`full`: images a second of a GPU that is full of trials, by the share that each has."""
+    some = packer(root, 120)
+    some.peak = lambda trial: GIB if trial.seed else None  # nothing is known before the first one: it is alone
+    shares = []
+    for _ in tried:
+        given = some.next()
+        assert given is not None
+        trial, share = given
+        shares.append(share.gpu)
+        assert some.end(at_pace(trial, full[share.gpu] * share.gpu), share)
+    assert shares == tried
+
+
+def test_who_ran_out_of_memory_is_the_next_one_with_more_and_at_last_has_failed(root: Root) -> None:
+    some = packer(root, 40)
+    given = some.next()
+    assert given is not None
+    trial, share = given
+    for _ in range(TIMES):
+        assert not some.end(out_of_memory(trial), share)
+        assert not some.done
+        again = some.next()
+        assert again == (trial, more(share, GPUS))
+        share = again[1]
+    assert some.end(out_of_memory(trial), share)
+    other = some.next()
+    assert other is not None
+    assert other[0] != trial
+
+
+def test_what_could_not_start_is_the_next_one_again(root: Root) -> None:
+    some = packer(root, 2)
+    given = some.next()
+    assert given is not None
+    some.put_back(*given)
+    assert some.next() == given
+    for trial, share in (given, some.next() or given):
+        assert not some.done
+        assert some.end(result(trial), share)
+    assert some.next() is None
+    assert some.done

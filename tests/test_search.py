@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from humansim.errors import BadInput
-from humansim.plan import Ledger, cells, samples
+from humansim.plan import STARTUP, Ledger, cells, samples
 from humansim.results import Failure, Outcome, Result, Score
 from humansim.root import Root
-from humansim.search import ALIKE, STARTUP, Search, suggest
+from humansim.search import ALIKE, Search
 from humansim.spec import Choice, Sweep, Trial, Uniform, Variant, digest
+from humansim.studies import suggest
 
 TRIPLET = Variant("triplet")
 LR = Uniform(low=1e-5, high=1e-1, log=True)
@@ -135,7 +136,7 @@ def reference(name: str) -> dict[str, list[Trial]]:
 @pytest.mark.parametrize("name", SWEEPS)
 @settings(deadline=None, max_examples=12)
 @given(chance=st.randoms(use_true_random=False), slots=st.integers(1, 9), stops=st.sampled_from([0.0, 0.02, 0.2]))
-def test_what_is_asked_is_the_same_however_trials_end_and_however_often_the_driver_is_stopped(
+def test_what_is_asked_is_the_same_however_trials_end_and_in_whatever_order_and_however_often_the_driver_is_stopped(
     tmp_path_factory: pytest.TempPathFactory, name: str, chance: random.Random, slots: int, stops: float
 ) -> None:
     wanted = reference(name)
@@ -151,6 +152,7 @@ def test_what_is_asked_is_the_same_however_trials_end_and_however_often_the_driv
                 Ledger(root, name),
                 known=lambda trial: on_disk.get(trial.id),
                 on_known=lambda outcome, seen=seen: seen.append(outcome.trial.id),
+                length=lambda trial: chance.choice([None, 1.0, chance.random()]),  # what is believed of lengths changes
             )
             handed_out: list[str] = []
             running: list[Trial] = []
@@ -258,11 +260,11 @@ def test_a_search_that_is_given_other_samples_goes_on_as_if_it_had_them_from_the
     run_through(first, end)
     changed = Search(sweep, Ledger(root, "s"), known=lambda trial: ends.get(trial.id))
     run_through(changed, end)
-    assert [trial.id for trial in changed.cells[0].asked] == [trial.id for trial in undisturbed]
+    assert [asked.trial.id for asked in changed.cells[0].asked] == [trial.id for trial in undisturbed]
     # And it stays so: the ledger as it now stands gives the same again.
     again = Search(sweep, Ledger(root, "s"), known=lambda trial: ends.get(trial.id))
     assert run_through(again) == []
-    assert [trial.id for trial in again.cells[0].asked] == [trial.id for trial in undisturbed]
+    assert [asked.trial.id for asked in again.cells[0].asked] == [trial.id for trial in undisturbed]
 
 
 def test_if_every_sample_of_a_cell_fails_there_is_nothing_to_repeat(root: Root) -> None:
@@ -326,6 +328,15 @@ def test_cells_take_turns(root: Root) -> None:
     sweep = Sweep(name="s", base=Trial(paradigm=TRIPLET), grid={"epochs": [1, 2, 3]}, search={"lr": LR}, samples=4)
     ran = run_through(Search(sweep, Ledger(root, "s")))
     assert [trial.epochs for trial in ran] == 4 * [1, 2, 3]
+
+
+def test_the_longest_is_asked_for_first_and_again_first_after_a_restart(root: Root) -> None:
+    sweep = Sweep(name="s", base=Trial(paradigm=TRIPLET), grid={"epochs": [1, 3, 2]})
+    first = Search(sweep, Ledger(root, "s"), length=lambda trial: float(trial.epochs))
+    asked = [first.ask(), first.ask(), first.ask()]
+    assert [trial.epochs for trial in asked if trial is not None] == [3, 2, 1]
+    ran = run_through(Search(sweep, Ledger(root, "s"), length=lambda trial: float(-trial.epochs % 4)))
+    assert [trial.epochs for trial in ran] == [1, 2, 3]
 
 
 def test_the_best_of_a_cell_is_its_best_sample_by_validation(root: Root) -> None:
@@ -402,6 +413,17 @@ def test_when_the_first_trials_all_fail_alike_nothing_more_is_asked_for(root: Ro
     ran = run_through(search, failing)
     assert len(ran) == ALIKE
     assert search.hopeless == "made up"
+
+
+@pytest.mark.parametrize("broken", ["backbone", "paradigm"])
+def test_a_broken_part_is_no_reason_to_give_up_the_others(root: Root, broken: str) -> None:
+    grid = {"backbone": ["miniature:vit_b_16", "miniature:alexnet"], "paradigm": ["triplet", "contrastive"]}
+    sweep = Sweep(name="s", grid=grid | {"seed": list(range(10))})
+    bad = {"backbone": Variant("miniature:vit_b_16"), "paradigm": TRIPLET}[broken]
+    search = Search(sweep, Ledger(root, "s"), length=lambda trial: 2.0 if getattr(trial, broken) == bad else 1.0)
+    ran = run_through(search, lambda trial: failing(trial) if getattr(trial, broken) == bad else result(trial))
+    assert len(ran) == 40
+    assert len(run_through(Search(sweep, Ledger(root, "fresh")), failing)) == ALIKE  # of four kinds
 
 
 def test_one_that_finishes_is_reason_to_go_on(root: Root) -> None:

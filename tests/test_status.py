@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from test_launch import raises
-from test_search import result
+from test_search import LR, result
 
 from humansim import plan, results
 from humansim.cli import main
@@ -68,6 +68,27 @@ def test_what_changes_is_seen_by_the_same_reader(under_way: Root) -> None:
     status = reader.read(SWEEP)
     assert status.states["finished"] == 3
     assert status.failures == []
+
+
+def test_a_pruned_trial_is_no_failure_and_not_among_the_best(root: Root, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep = SWEEP.model_copy(
+        update={"grid": [{}], "search": {"lr": LR}, "samples": 3, "pruner": Variant("MedianPruner")}
+    )
+    plan.remember(sweep, root)
+    (cell,) = plan.cells(sweep)
+    for index, lr in enumerate((1e-4, 1e-3)):  # the better one is given up
+        made = result(plan.checked(cell.trial.having({"lr": lr})))
+        made = made.model_copy(update={"history": ({"epoch": 1.0, "validation": 0.5},), "seconds": {"train": 4.0}})
+        plan.Ledger(root, "s").append(plan.Asked(cell.key, index, made.trial, {1: 0.6} if index else None))
+        results.save(root, results.held_to(made, {1: 0.6}) if index else made)
+    status = Reader(root).read(sweep)
+    assert dict(+status.states) == {"finished": 1, "pruned": 1, "to run": 1}
+    assert status.failures == []
+    (group,) = status.groups
+    assert group.best is not None
+    assert group.best.trial.lr == 1e-4
+    assert main(["status", "s", "--root", str(root.path)]) == 0
+    assert "pruned" in capsys.readouterr().out
 
 
 def test_the_command_shows_it(under_way: Root, capsys: pytest.CaptureFixture[str]) -> None:

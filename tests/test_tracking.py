@@ -1,14 +1,16 @@
 """Results in MLflow: a real SQLite store, one run a trial, however often a thing is logged."""
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from humansim import results
+from humansim import backlog, results
 from humansim.errors import BadInput
-from humansim.results import Failure, Result, Score
+from humansim.results import Failure, Result, Score, held_to
 from humansim.root import Root
 from humansim.spec import Sweep, Trial, Variant
 from humansim.tracking import Tracker, final_metrics, how_to_open, run_name, tracking_uri
@@ -65,8 +67,8 @@ def result(root: Root, trial: Trial) -> Result:
     return made
 
 
-def runs(client: MlflowClient, trial: Trial) -> list[Run]:
-    experiment = client.get_experiment_by_name("tracked")
+def runs(client: MlflowClient, trial: Trial, name: str = "tracked") -> list[Run]:
+    experiment = client.get_experiment_by_name(name)
     assert experiment is not None
     return list(client.search_runs([experiment.experiment_id], f"tags.trial_id = '{trial.id}'"))
 
@@ -126,6 +128,30 @@ def test_a_failure_that_is_retried_becomes_the_same_run_finished(root: Root, cli
     assert not [tag for tag in again.data.tags if tag.startswith("failure")]
 
 
+def test_a_pruned_trial_is_a_killed_run_with_its_curve_and_goes_on_as_the_same_run(
+    root: Root, client: MlflowClient
+) -> None:
+    trial = TRIAL.having({"seed": 14})
+    made = result(root, trial)
+    given_up = held_to(made, {1: 1.0})
+    for _ in range(2):  # the sweep is submitted twice
+        tracker = Tracker(root.tracking_uri, root, SWEEP)
+        tracker.ended(given_up)
+        assert tracker.close() is None
+    (run,) = runs(client, trial)
+    assert (run.info.status, run.data.tags["pruned"]) == ("KILLED", "1")
+    assert run.data.tags["judges"] == "simulated judges"
+    curve = client.get_metric_history(run.info.run_id, "2afc/validation")
+    assert [(point.step, point.value) for point in curve] == [(1, 0.6)]
+    assert "2afc/test" not in run.data.metrics
+    tracker = Tracker(root.tracking_uri, root, SWEEP)
+    tracker.ended(made)
+    assert tracker.close() is None
+    (again,) = runs(client, trial)
+    assert (again.info.run_id, again.info.status) == (run.info.run_id, "FINISHED")
+    assert "pruned" not in again.data.tags
+
+
 def test_a_store_that_breaks_loses_nothing_and_is_made_up_for(
     root: Root, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -133,10 +159,11 @@ def test_a_store_that_breaks_loses_nothing_and_is_made_up_for(
     made = [result(root, trial) for trial in trials]
     tracker = Tracker(root.tracking_uri, root, SWEEP)
     with monkeypatch.context() as broken:
+        broken.setattr(backlog, "PATIENCE", 0.1)
         broken.setattr(type(tracker.client), "log_batch", _breaks)
         for one in made:
             tracker.ended(one)
-        assert isinstance(tracker.close(), ConnectionError)
+        assert tracker.close() == "gone"
     tracker = Tracker(root.tracking_uri, root, SWEEP)
     for one in made:
         tracker.ended(one)
@@ -144,8 +171,119 @@ def test_a_store_that_breaks_loses_nothing_and_is_made_up_for(
     assert [run.info.status for trial in trials for run in runs(client, trial)] == ["FINISHED", "FINISHED"]
 
 
+def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
 def _breaks(*given: object, **more: object) -> None:
     raise ConnectionError("gone")
+
+
+def test_a_run_made_before_the_answer_was_lost_is_found_again(
+    root: Root, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = TRIAL.having({"seed": 4})
+    tracker = Tracker(root.tracking_uri, root, SWEEP)
+    create, lost = tracker.client.create_run, []
+
+    def made_but_not_told(*given: object, **more: object) -> Run:
+        run = create(*given, **more)  # type: ignore[arg-type]
+        if not lost:
+            lost.append(run)
+            raise ConnectionError("gone")
+        return run
+
+    monkeypatch.setattr(tracker.client, "create_run", made_but_not_told)
+    tracker.ended(result(root, trial))
+    assert tracker.close() is None
+    (run,) = runs(client, trial)
+    assert run.info.run_id == lost[0].info.run_id
+    assert run.info.status == "FINISHED"
+
+
+def test_of_two_runs_of_a_trial_one_stays(root: Root, client: MlflowClient) -> None:
+    """Made by two processes at once, neither of which saw the other's, before they were killed."""
+    trial = TRIAL.having({"seed": 5})
+    tracker = Tracker(root.tracking_uri, root, SWEEP)
+    for _ in range(2):
+        client.create_run(tracker.experiment, tags={"trial_id": trial.id})
+    tracker.ended(result(root, trial))
+    assert tracker.close() is None
+    (run,) = runs(client, trial)
+    assert run.info.status == "FINISHED"
+
+
+def test_a_run_that_a_person_deletes_while_its_trial_runs_is_made_again(root: Root, client: MlflowClient) -> None:
+    trial = TRIAL.having({"seed": 6})
+    tracker = Tracker(root.tracking_uri, root, SWEEP)
+    tracker.epoch(trial, dict(HISTORY[0]))
+    until(lambda: bool(runs(client, trial)) and "train/loss" in runs(client, trial)[0].data.metrics)
+    client.delete_run(runs(client, trial)[0].info.run_id)
+    tracker.epoch(trial, dict(HISTORY[1]))
+    tracker.ended(result(root, trial))
+    assert tracker.close() is None
+    (run,) = runs(client, trial)
+    assert run.info.status == "FINISHED"
+    assert [point.step for point in client.get_metric_history(run.info.run_id, "train/loss")] == [1, 2]
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Root, Root]:
+    """A database, and the roots of two people who write to it."""
+    place = tmp_path_factory.mktemp("both")
+    return f"sqlite:///{place}/both.db", Root.at(place / "one"), Root.at(place / "other")
+
+
+def test_two_people_who_run_the_same_trial_have_one_run_with_one_curve(both: tuple[str, Root, Root]) -> None:
+    uri, one, other = both
+    client = MlflowClient(uri)
+    first, second = Tracker(uri, one, SWEEP), Tracker(uri, other, SWEEP)
+    later = [{**row, "time": row["time"] + 500} for row in HISTORY]
+    first.epoch(TRIAL, dict(HISTORY[0]))
+    until(lambda: bool(runs(client, TRIAL)))
+    for row in later:
+        second.epoch(TRIAL, row)
+    second.ended(Failure(trial=TRIAL, kind="oom", reason="too big", traceback="", finished=1_700_000_000_000))
+    assert second.close() is None  # another's run is not failed for it
+    first.ended(result(one, TRIAL))
+    assert first.close() is None
+    second = Tracker(uri, other, SWEEP)
+    second.ended(result(other, TRIAL).model_copy(update={"history": tuple(later)}))
+    assert second.close() is None
+    (run,) = runs(client, TRIAL)
+    assert (run.info.status, run.data.tags["root"]) == ("FINISHED", str(one.path))
+    points = client.get_metric_history(run.info.run_id, "train/loss")
+    assert [(point.step, point.timestamp) for point in points] == [(row["epoch"], row["time"]) for row in HISTORY]
+
+
+def test_a_run_that_another_left_behind_is_finished_by_whoever_finishes(both: tuple[str, Root, Root]) -> None:
+    uri, one, other = both
+    trial = TRIAL.having({"seed": 1})
+    dead = Tracker(uri, one, SWEEP)
+    dead.epoch(trial, dict(HISTORY[0]))
+    assert dead.close() is None
+    tracker = Tracker(uri, other, SWEEP)
+    tracker.ended(result(other, trial))
+    assert tracker.close() is None
+    (run,) = runs(MlflowClient(uri), trial)
+    assert (run.info.status, run.data.tags["root"]) == ("FINISHED", str(other.path))
+
+
+def test_the_same_sweep_from_two_roots_at_once_makes_each_run_once(both: tuple[str, Root, Root]) -> None:
+    uri, *roots = both
+    sweep = SWEEP.model_copy(update={"name": "at-once"})
+    trials = [TRIAL.having({"seed": seed}) for seed in range(12)]
+    trackers = [Tracker(uri, root, sweep) for root in roots]
+    for trial in trials:
+        for tracker, root in zip(trackers, roots, strict=True):
+            tracker.ended(result(root, trial))
+    assert [tracker.close() for tracker in trackers] == [None, None]
+    for trial in trials:
+        (run,) = runs(MlflowClient(uri), trial, "at-once")
+        assert run.info.status == "FINISHED"
 
 
 def test_a_deleted_experiment_is_an_error_that_says_how_to_restore_it(root: Root, client: MlflowClient) -> None:

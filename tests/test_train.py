@@ -11,7 +11,7 @@ from humansim import plan, results, tables, train
 from humansim.backbones import backbone
 from humansim.errors import BadInput
 from humansim.material import prepare
-from humansim.results import Result, State
+from humansim.results import Pruned, Result, State
 from humansim.root import Root
 from humansim.scores import two_afc
 from humansim.spec import Trial, Variant
@@ -85,6 +85,54 @@ def test_an_interrupted_trial_ends_with_the_same_bits_and_trains_no_epoch_twice(
     pd.testing.assert_frame_equal(*answers, check_exact=True)
     weights = [(results.folder(r, tiny) / results.WEIGHTS).read_bytes() for r in (calm, rough)]
     assert weights[0] == weights[1]
+
+
+MINIATURE = TINY.having({"backbone": "miniature:resnet50"})
+
+
+def test_below_its_bar_a_trial_ends_after_that_epoch_interrupted_or_not(tmp_path: Path) -> None:
+    calm, rough = Root.at(tmp_path / "calm"), Root.at(tmp_path / "rough")
+    whole = train.run(MINIATURE, calm)
+    bar = {1: whole.history[0]["validation"], 2: 1.0, 3: 1.0}
+    seen: list[float] = []
+
+    def kill_after_the_first_epoch(row: dict[str, float]) -> None:
+        seen.append(row["epoch"])
+        if len(seen) == 1:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train.run(MINIATURE, rough, report=kill_after_the_first_epoch, bar=bar)
+    pruned = train.run(MINIATURE, rough, report=kill_after_the_first_epoch, bar=bar)
+    assert isinstance(pruned, Pruned)
+    assert seen == [1, 1, 2]
+    assert losses(pruned) == losses(whole)[:2]
+    assert pruned.provenance["data"] == whole.provenance["data"]
+    folder = results.folder(rough, MINIATURE)
+    assert sorted(file.name for file in folder.iterdir()) == ["lock", "pruned.json", "trial.json"]
+    assert train.run(MINIATURE, rough, report=_kill, bar=bar) == pruned  # read, not run
+    assert without_times(train.run(MINIATURE, rough)) == without_times(whole)  # who has no bar runs it to its end
+    cut = train.run(MINIATURE, rough, report=_kill, bar=bar)
+    assert isinstance(cut, Pruned)
+    assert losses(cut) == losses(pruned)
+
+
+def test_a_training_that_another_search_took_further_is_given_up_where_the_bar_says(root: Root) -> None:
+    def kill_after_the_second_epoch(row: dict[str, float]) -> None:
+        if row["epoch"] == 2:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train.run(MINIATURE, root, report=kill_after_the_second_epoch)
+    seen: list[float] = []
+    pruned = train.run(MINIATURE, root, report=lambda row: seen.append(row["epoch"]), bar={1: 1.0})
+    assert isinstance(pruned, Pruned)
+    assert pruned.epoch == 1
+    assert seen == [1]
+
+
+def losses(outcome: Result | Pruned) -> list[float]:
+    return [row["loss"] for row in outcome.history]
 
 
 def test_a_finished_trial_is_read_and_not_run_again(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,8 @@ from sweeping import humansim, last_json
 
 from humansim import plan, results, train, workers
 from humansim.errors import BadInput
-from humansim.results import Result
+from humansim.pruning import Bar
+from humansim.results import Pruned, Result
 from humansim.root import Root
 from humansim.spec import Trial, Variant
 
@@ -36,15 +37,15 @@ class Killed(Exception):  # noqa: N818 - as in test_train
     """Stands for a worker that dies."""
 
 
-def together(count: int, trial: Trial, root: Root, stop_after: float = 0) -> None:
+def together(count: int, trial: Trial, root: Root, stop_after: float = 0, bar: Bar | None = None) -> None:
     """Runs a trial with so many processes, as `launch` would; they die after an epoch if told to."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    processes.spawn(_worker, (count, port, trial.model_dump_json(), root, stop_after), nprocs=count)
+    processes.spawn(_worker, (count, port, trial.model_dump_json(), root, stop_after, bar), nprocs=count)
 
 
-def _worker(rank: int, count: int, port: int, trial: str, root: Root, stop_after: float) -> None:
+def _worker(rank: int, count: int, port: int, trial: str, root: Root, stop_after: float, bar: Bar | None) -> None:
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     group.init_process_group("gloo", rank=rank, world_size=count)
 
@@ -54,7 +55,7 @@ def _worker(rank: int, count: int, port: int, trial: str, root: Root, stop_after
 
     do = train.run if workers.leads() else train.assist
     try:
-        do(Trial.model_validate_json(trial), root, report=report)
+        do(Trial.model_validate_json(trial), root, report=report, bar=bar)
     except Killed:
         pass
     finally:
@@ -105,6 +106,21 @@ def test_killed_and_gone_on_from_two_workers_give_the_same_bits(tmp_path: Path) 
     assert weights[0] == weights[1]
     assert outcome(calm, trial).scores == outcome(rough, trial).scores
     together(2, trial, rough)  # it is there: nobody waits for anybody
+
+
+@pytest.mark.slow
+def test_below_its_bar_all_workers_give_up_together(tmp_path: Path) -> None:
+    root, trial = Root.at(tmp_path), plan.checked(TINY.having({"workers": 2}))
+    together(2, trial, root, bar={1: 1.0})
+    pruned = results.load(root, trial, {1: 1.0})
+    assert isinstance(pruned, Pruned)
+    assert pruned.epoch == 1
+    together(2, trial, root)
+    assert losses(outcome(root, trial))[:1] == losses(pruned)
+
+
+def losses(outcome: Result | Pruned) -> list[float]:
+    return [row["loss"] for row in outcome.history]
 
 
 def test_alone_nothing_is_shared() -> None:

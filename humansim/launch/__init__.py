@@ -3,13 +3,14 @@
 import errno
 import shutil
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from humansim import results
 from humansim.errors import BadInput
-from humansim.results import Failure, Kind, Outcome, Result
+from humansim.pruning import Bar
+from humansim.results import Failure, Kind, Outcome, Pruned, Result
 from humansim.root import Root
 from humansim.spec import Trial
 
@@ -26,7 +27,8 @@ class Runner(Protocol):
         *,
         report: Callable[[Row], None],
         progress: Callable[[int, int], None] | None = None,
-    ) -> Result: ...
+        bar: Bar | None = None,
+    ) -> Result | Pruned: ...
 
 
 @dataclass(frozen=True)
@@ -46,12 +48,18 @@ def attempt(trial: Trial, root: Root, runner: Runner, report: Callable[[Row], No
     Raises:
         OSError: the disk is full. No trial is to blame, and none could be recorded: the sweep stops.
     """
+    history: list[Row] = []
+
+    def noted(row: Row) -> None:
+        history.append(row)
+        report(row)
+
     try:
-        return runner(trial, root, report=report)
+        return runner(trial, root, report=noted)
     except Exception as error:
         if is_full(error, root):
             raise OSError(errno.ENOSPC, "no space is left on the disk", str(root.path)) from error
-        return raised(trial, root, error)
+        return raised(trial, root, error, history)
 
 
 def is_full(error: Exception, root: Root) -> bool:
@@ -61,7 +69,7 @@ def is_full(error: Exception, root: Root) -> bool:
     return isinstance(error, (OSError, RuntimeError)) and shutil.disk_usage(root.path).free < NO_SPACE
 
 
-def raised(trial: Trial, root: Root, error: BaseException) -> Failure:
+def raised(trial: Trial, root: Root, error: BaseException, history: Sequence[Row] = ()) -> Failure:
     """Records on disk that a trial raised an exception."""
     kind: Kind = "error"
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
@@ -70,12 +78,16 @@ def raised(trial: Trial, root: Root, error: BaseException) -> Failure:
         kind = "diverged"
     reason = str(error) if isinstance(error, BadInput) else f"{type(error).__name__}: {error}"
     trace = "".join(traceback.format_exception(error))
-    return failed(trial, root, kind, reason.strip().partition("\n")[0], trace)
+    return failed(trial, root, kind, reason.strip().partition("\n")[0], trace, history)
 
 
-def failed(trial: Trial, root: Root, kind: Kind, reason: str, trace: str = "") -> Failure:
-    """Records on disk that a trial failed."""
-    failure = Failure(trial=trial, kind=kind, reason=reason, traceback=trace, finished=results.now())
+def failed(trial: Trial, root: Root, kind: Kind, reason: str, trace: str = "", history: Sequence[Row] = ()) -> Failure:
+    """Records on disk that a trial failed, and how far it ever came: that another search gave it up stays known."""
     with results.claimed(root, trial):
+        before = results.last(root, trial)
+        furthest = max(history, before.history if isinstance(before, Pruned) else (), key=len)
+        failure = Failure(
+            trial=trial, kind=kind, reason=reason, traceback=trace, finished=results.now(), history=tuple(furthest)
+        )
         results.save(root, failure)
     return failure

@@ -13,10 +13,12 @@ import logging
 import os
 import shutil
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+from humansim.launch.packing import READY, Packer, Place, Share
 
 # Read by Ray when it is imported. Workers use the environment that is there instead of building one with uv; Tune's own
 # loggers and reports stay quiet; several trials are kept ready, so that no slot waits for the driver.
@@ -26,7 +28,7 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "16")
+os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(READY))
 
 import ray
 from ray import tune
@@ -38,9 +40,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from humansim import results
 from humansim.errors import BadInput
 from humansim.launch import Follow, Runner, attempt, failed, raised
-from humansim.launch.packing import TIMES, Place, Share, more, share_of
-from humansim.probes import Probe, conditions
-from humansim.results import Failure, Result
+from humansim.probes import Probe
+from humansim.pruning import Bar
+from humansim.results import Failure, Pruned, Result
 from humansim.root import Root
 from humansim.search import Search
 from humansim.spec import Trial
@@ -214,11 +216,12 @@ def run_here(
     *,
     report: Callable[[dict[str, float]], None],
     progress: Callable[[int, int], None] | None = None,
-) -> Result:
+    bar: Bar | None = None,
+) -> Result | Pruned:
     """`train.run`, with torch imported in the worker only: the driver needs none."""
     from humansim import train
 
-    return train.run(trial, root, report=report, progress=progress)
+    return train.run(trial, root, report=report, progress=progress, bar=bar)
 
 
 def _resources(config: dict[str, Any]) -> dict[str, float]:
@@ -230,12 +233,12 @@ def _resources(config: dict[str, Any]) -> dict[str, float]:
 
 
 def _trainable(config: dict[str, Any], root: Root, runner: Runner, patience: float) -> None:
-    trial = Trial.model_validate_json(config["trial"])
-    if results.load(root, trial) is not None:  # its last process was killed, and the driver has said why
+    trial, bar = Trial.model_validate_json(config["trial"]), dict(config["bar"])
+    if results.load(root, trial, bar) is not None:  # its last process was killed, and the driver has said why
         return
     results.begin(root, trial, config["gpu"] * config["workers"])
     if config["workers"] > 1:
-        _run_with_workers(trial, root, bool(config["gpu"]))
+        _run_with_workers(trial, root, bool(config["gpu"]), bar)
         return
     _keep_to(config["gpu"])
     with _watched(trial, root, patience) as alive:
@@ -247,7 +250,8 @@ def _trainable(config: dict[str, Any], root: Root, runner: Runner, patience: flo
             tune.report({"row": row})
 
         try:
-            attempt(trial, root, functools.partial(runner, progress=lambda done, total: alive()), report)
+            held = functools.partial(runner, progress=lambda done, total: alive(), bar=bar)
+            attempt(trial, root, held, report)
         except OSError as error:
             tune.report({"full": str(error)})
 
@@ -294,7 +298,7 @@ def _watched(trial: Trial, root: Root, patience: float) -> Iterator[Callable[[],
     file.unlink(missing_ok=True)
 
 
-def _run_with_workers(trial: Trial, root: Root, gpus: bool) -> None:
+def _run_with_workers(trial: Trial, root: Root, gpus: bool, bar: Bar) -> None:
     """Runs a trial of several workers as a Ray Train run of its own.
 
     Raises:
@@ -308,7 +312,7 @@ def _run_with_workers(trial: Trial, root: Root, gpus: bool) -> None:
     callbacks: list[Any] = [TuneReportCallback()]  # type: ignore[no-untyped-call]
     trainer = TorchTrainer(
         _worker,
-        train_loop_config={"trial": trial.model_dump_json(), "root": root},
+        train_loop_config={"trial": trial.model_dump_json(), "root": root, "bar": bar},
         scaling_config=ScalingConfig(
             num_workers=trial.workers,
             use_gpu=gpus,
@@ -319,7 +323,7 @@ def _run_with_workers(trial: Trial, root: Root, gpus: bool) -> None:
     try:
         trainer.fit()
     except TrainingFailedError as error:
-        if results.load(root, trial) is not None:  # the leader has said how it ended; the others fell with it
+        if results.load(root, trial, bar) is not None:  # the leader has said how it ended; the others fell with it
             return
         of_workers = error.worker_failures.values() if isinstance(error, WorkerGroupError) else [error]
         own = [one for one in of_workers if not isinstance(one, RayError) or isinstance(one, RayTaskError)]
@@ -337,16 +341,16 @@ def _worker(config: dict[str, Any]) -> None:
 
     from humansim import train, workers
 
-    trial, root = Trial.model_validate_json(config["trial"]), config["root"]
+    trial, root, bar = Trial.model_validate_json(config["trial"]), config["root"], config["bar"]
     device = str(get_device())
 
     def report(row: dict[str, float]) -> None:
         ray.train.report({"row": row})
 
     if workers.leads():
-        attempt(trial, root, functools.partial(train.run, device=device), report)
+        attempt(trial, root, functools.partial(train.run, device=device, bar=bar), report)
     else:
-        train.assist(trial, root, device=device, report=report)
+        train.assist(trial, root, device=device, report=report, bar=bar)
 
 
 def _workers(trial: Trial) -> int:
@@ -360,11 +364,9 @@ class _Feed(Searcher):
         self, search: Search, root: Root, follow: Follow, place: Place, peak: Callable[[Trial], int | None]
     ) -> None:
         super().__init__()
-        self.search, self.root, self.follow, self.place, self.peak = search, root, follow, place, peak
+        self.search, self.root, self.follow = search, root, follow
+        self.packer = Packer(search, place, peak)
         self.given: dict[str, tuple[Trial, Share]] = {}
-        self.again: deque[tuple[Trial, Share]] = deque()  # ran out of memory, or has to wait for room
-        self.short: Counter[str] = Counter()  # how often each trial ran out of memory
-        self.least: dict[str, Share] = {}  # what trials of these conditions need at least: with less, one ran out
         self.deaths = _Deaths(root)
         self.moved: Counter[str] = Counter()  # how often each trial was asked for again since its nodes had died
         self.looked = time.monotonic()
@@ -376,36 +378,32 @@ class _Feed(Searcher):
         except Exception as error:  # Tune would bury it in its own
             self.error, given = error, None
         if given is None:
-            over = self.error is not None or (self.search.done and not self.again)
-            return Searcher.FINISHED if over else None
+            return Searcher.FINISHED if self.error is not None or self.packer.done else None
         trial, share = given
         if not self._has_room(trial):
-            self.again.appendleft(given)  # Tune does not see what Ray Train sets aside: it would start all of them
+            self.packer.put_back(*given)  # Tune does not see what Ray Train sets aside: it would start all of them
             return None
         self.given[trial_id] = given
-        return {"trial": trial.model_dump_json(), "workers": _workers(trial), **vars(share)}
+        bar = [*(self.search.bar(trial) or {}).items()]  # Tune takes a dict for a search space of its own
+        return {"trial": trial.model_dump_json(), "bar": bar, "workers": _workers(trial), **vars(share)}
 
     def _next(self) -> tuple[Trial, Share] | None:
-        if self.error is not None:
-            return None
-        if self.again:
-            return self.again.popleft()
-        trial = self.search.ask()
-        if trial is None:
+        given = self.packer.next() if self.error is None else None
+        if given is None:
             return None
         if time.monotonic() > self.looked + LOOK:
-            self.place, self.looked = self.place.or_more(_place()), time.monotonic()
-        if trial.threads > self.place.cpus:
-            raise BadInput(f"a trial wants {trial.threads} threads; the largest node has {self.place.cpus} CPUs")
+            self.packer.place, self.looked = self.packer.place.or_more(_place()), time.monotonic()
+        trial, place = given[0], self.packer.place
+        if trial.threads > place.cpus:
+            raise BadInput(f"a trial wants {trial.threads} threads; the largest node has {place.cpus} CPUs")
         if _workers(trial) > self._rooms():
             raise BadInput(f"a trial wants {trial.workers} workers; the cluster has room for {self._rooms()}")
-        first, least = share_of(trial, self.place, self.peak(trial)), self.least.get(conditions(trial).key)
-        return trial, first if least is None else max(first, least, key=lambda share: (share.gpu, share.memory))
+        return given
 
     def _rooms(self) -> int:
         """Workers that fit on the cluster."""
-        if self.place.gpus:
-            return self.place.gpus
+        if self.packer.place.gpus:
+            return self.packer.place.gpus
         return int(ray.cluster_resources().get("CPU", 0))  # type: ignore[no-untyped-call]
 
     def _has_room(self, trial: Trial) -> bool:
@@ -420,28 +418,23 @@ class _Feed(Searcher):
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         trial, share = self.given.pop(trial_id)
+        bar = self.search.bar(trial)
         try:
-            outcome = results.load(self.root, trial)
+            outcome = results.load(self.root, trial, bar)
             if outcome is None and self.error is not None:
                 return
             patience = time.monotonic() + VISIBLE_WITHIN
             while outcome is None and not error and time.monotonic() < patience:
                 time.sleep(0.2)
-                outcome = results.load(self.root, trial)
+                outcome = results.load(self.root, trial, bar)
             if outcome is None:
                 outcome = self._died(trial, self.deaths.of(trial_id))
-            if isinstance(outcome, Failure) and outcome.kind == "oom" and self.short[trial.id] < TIMES:
-                larger = more(share, self.place)
-                if larger is not None:
-                    self.short[trial.id] += 1
-                    self.least[conditions(trial).key] = larger
-                    results.forget_failure(self.root, trial)
-                    self.again.append((trial, larger))
-                    return
             if outcome is None:
-                self.again.append((trial, share))
+                self.packer.again(trial, share)
                 return
-            self.search.tell(outcome)
+            if not self.packer.end(outcome, share):
+                results.forget_failure(self.root, trial)
+                return
             self.follow.ended(outcome)
         except Exception as problem:
             self.error = problem
