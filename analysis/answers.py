@@ -311,7 +311,10 @@ def _check_same(known: _Sheet, origin: str, result: Result) -> None:
 
 def _check_unmixed(sheets: Iterable[_Sheet], datas: Mapping[str, _Data]) -> None:
     """Refuses one name for two things: a set of different judgements, a backbone of different weights."""
-    sets = {key: {str(name) for frame in data.frames for name in frame["set"].unique()} for key, data in datas.items()}
+    sets = {
+        key: sorted({str(name) for frame in data.frames for name in frame["set"].unique()})
+        for key, data in datas.items()
+    }
     first: dict[tuple[str, str], _Sheet] = {}
     for sheet in sheets:
         weights = sheet.result.provenance["weights"]["fingerprint"]

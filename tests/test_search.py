@@ -141,6 +141,7 @@ def test_what_is_asked_is_the_same_however_trials_end_and_in_whatever_order_and_
 ) -> None:
     wanted = reference(name)
     root = Root.at(tmp_path_factory.mktemp("root"))
+    believed = random.Random(chance.getrandbits(32))
     on_disk: dict[str, Outcome] = {}  # by trial id: what survives a stop
     ran: Counter[str] = Counter()
     restart = True
@@ -152,7 +153,9 @@ def test_what_is_asked_is_the_same_however_trials_end_and_in_whatever_order_and_
                 Ledger(root, name),
                 known=lambda trial: on_disk.get(trial.id),
                 on_known=lambda outcome, seen=seen: seen.append(outcome.trial.id),
-                length=lambda trial: chance.choice([None, 1.0, chance.random()]),  # what is believed of lengths changes
+                length=lambda trial: believed.choice(
+                    [None, 1.0, believed.random()]
+                ),  # what is believed of them changes
             )
             handed_out: list[str] = []
             running: list[Trial] = []
