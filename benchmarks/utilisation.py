@@ -8,8 +8,8 @@ slow each other down as `virtual.slowdown` says: nothing is gained by sharing, s
 supposes one.
 
 What is compared, the same trials each time:
-    ours                longest way first, shares by memory and by what is left
-    nothing measured    the same without probes: it learns from trials that finish; each has a GPU to itself
+    ours                longest way first, shares by memory, by what is left, and by what sharing was seen to gain
+    nothing measured    the same without probes: it learns from trials that finish
     with failures       ours, where nodes die now and then, and some trials run out of memory
     packed, in turn     cells in turn, shares by memory alone
     in turn             cells in turn, a GPU for each trial
@@ -113,10 +113,8 @@ def drawn(trial: Trial, what: str, spread: float) -> float:
     return math.exp(random.Random(f"{what} {trial.id}").gauss(0, spread))
 
 
-def outcome(trial: Trial, out_of_memory: bool = False) -> Outcome:
-    """How a trial ends."""
-    if out_of_memory:
-        return Failure(trial=trial, kind="oom", reason="made up", traceback="", finished=0)
+def outcome(trial: Trial, elapsed: float) -> Outcome:
+    """How a trial ends that took so many seconds: its score is drawn, its pace is what it took."""
     value = random.Random(f"score {trial.id}").uniform(0.5, 0.8)
     score = Score(
         set="s",
@@ -131,7 +129,9 @@ def outcome(trial: Trial, out_of_memory: bool = False) -> Outcome:
         fresh_judge=None,
         best=1.0,
     )
-    return Result(trial=trial, scores=(score,), history=(), provenance={}, seconds={}, peak_memory=0, finished=0)
+    row = {"epoch": 1.0, "validation": value, "images_per_second": predicted(trial) / elapsed}
+    history = () if trial.paradigm is None else (row,)
+    return Result(trial=trial, scores=(score,), history=history, provenance={}, seconds={}, peak_memory=0, finished=0)
 
 
 @dataclass(frozen=True)
@@ -165,8 +165,7 @@ def ours(
     gpus: int,
     *,
     measured: bool = True,
-    spread_at_the_end: bool = True,
-    in_turn: bool = False,
+    as_before: bool = False,
     failures: bool = False,
     gain: float = 1.0,
     seed: int = 0,
@@ -174,9 +173,8 @@ def ours(
     """Runs a sweep through on the virtual clock, by the real search and the real packer.
 
     Args:
-        measured: lengths and peaks are known beforehand; else lengths as trials finish, and peaks never.
-        spread_at_the_end: shares hang on what is left, too; else on memory alone.
-        in_turn: the search is told no lengths.
+        measured: lengths and peaks are known beforehand; else as trials finish.
+        as_before: no lengths are told, and shares hang on memory alone.
         failures: nodes die, and memory does not always do.
         gain: of GPUs that are shared, over one trial alone.
     """
@@ -184,10 +182,14 @@ def ours(
     known: set[tuple[Variant, Variant | None]] = set()
 
     def length(trial: Trial) -> float | None:
-        return predicted(trial) if not in_turn and (measured or kind(trial) in known) else None
+        return predicted(trial) if not as_before and (measured or kind(trial) in known) else None
+
+    def peak(trial: Trial) -> int | None:
+        return needed(trial) if measured or kind(trial) in known else None
 
     cluster: Gpus[tuple[Trial, Share] | float] = Gpus(gpus, slowdown_with(gain))  # a number: a node being replaced
     left: dict[str, float] = {}  # seconds that trials have yet to go which were interrupted
+    begun: dict[str, float] = {}
     running = 0
 
     def starts(given: tuple[Trial, Share]) -> bool:
@@ -195,14 +197,17 @@ def ours(
         trial, share = given
         takes = STEPPED if failures and short(trial, share) else left.get(trial.id, seconds(trial))
         started = cluster.start(given, takes, share.gpu)
-        running += started
+        if started:
+            running += 1
+            begun[trial.id] = cluster.now
         return started
 
     with tempfile.TemporaryDirectory(prefix="humansim-benchmark-") as folder:
         search = Search(sweep, Ledger(Root.at(folder), sweep.name), length=length)
-        if not spread_at_the_end:
+        packer = Packer(search, Place(cpus=8, memory=32 << 30, gpus=gpus, gpu_memory=MEMORY), peak)
+        if as_before:
             search.part = lambda trial: 0.0  # type: ignore[method-assign]
-        packer = Packer(search, Place(8, 32 << 30, gpus, MEMORY), needed if measured else lambda trial: None)
+            packer._worthwhile = lambda trial, share: share  # type: ignore[method-assign]
         ready: list[tuple[Trial, Share]] = []
         death = rng.expovariate(gpus / DEATHS) if failures else math.inf
         while True:
@@ -218,10 +223,13 @@ def ours(
             if isinstance(job, tuple):
                 (trial, share), end = job, cluster.now
                 running -= 1
-                failed = failures and short(trial, share)
-                lost += STEPPED if failed else 0.0
-                known.add(kind(trial))
-                packer.end(outcome(trial, failed), share)
+                if failures and short(trial, share):
+                    lost += STEPPED
+                    failure = Failure(trial=trial, kind="oom", reason="made up", traceback="", finished=0)
+                    packer.end(failure, share)
+                else:
+                    known.add(kind(trial))
+                    packer.end(outcome(trial, end - begun[trial.id]), share)
                 same = [given for given in ready if given[1] == share]
                 if same:  # the process goes on with any of them
                     ready.remove(chosen := rng.choice(same))
@@ -305,7 +313,7 @@ def compared(sweep: Sweep, gpus: int, gain: float, seed: int) -> dict[str, Any]:
         "ours": best,
         "nothing measured": ours(sweep, gpus, measured=False, gain=gain, seed=seed),
         "with failures": ours(sweep, gpus, failures=True, gain=gain, seed=seed),
-        "packed, in turn": ours(sweep, gpus, spread_at_the_end=False, in_turn=True, gain=gain, seed=seed),
+        "packed, in turn": ours(sweep, gpus, as_before=True, gain=gain, seed=seed),
         "in turn": plain(sweep, best.trials, gpus, in_turn=True),
         "grid order": plain(sweep, best.trials, gpus, in_turn=False),
     }
