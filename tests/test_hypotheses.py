@@ -157,7 +157,8 @@ def test_leakage_is_what_the_leaky_protocol_gained_more() -> None:
         return 0.6 + gain * own
 
     rng = np.random.default_rng(0)
-    trials, answers = planted_study(score, rng, fitted=("thesis", "heldout"), queries=100, backbones=BACKBONES[:3])
+    shape = {"fitted": ("thesis", "heldout"), "backbones": BACKBONES[:2], "sets": SETS[5:9], "queries": 150}
+    trials, answers = planted_study(score, rng, **shape)
     found = leakage(trials, answers)
     assert list(found.columns) == list(COLUMNS)
     assert set(found["paradigm"]) == {*PARADIGMS, "all"}
@@ -165,7 +166,7 @@ def test_leakage_is_what_the_leaky_protocol_gained_more() -> None:
         leaked = {"all": 0.05 * 3 / 7}.get(row.paradigm, 0.05 if row.paradigm in SUPERVISED else 0.0)
         assert row.leaked == pytest.approx(row.gain_thesis - row.gain_heldout)
         assert row.low - 0.01 < leaked < row.high + 0.01
-        assert row.n == 1100
+        assert row.n == 4 * 150
     # Fine-tunings without a twin under the other protocol, or without what they came from, say nothing.
     assert leakage(trials[trials["protocol"] == "thesis"], answers).empty
     assert leakage(trials[trials["paradigm"].notna()], answers).empty
