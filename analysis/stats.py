@@ -216,7 +216,7 @@ def _unseen(answers: Answers, contrast: Contrast, sheets: Sequence["_Sheet"]) ->
     weight: dict[str, float] = {}
     for (_, _, name), of_cell in contrast.weights.items():
         weight[name] = weight.get(name, 0.0) + max(0.0, of_cell)
-    return max(2 * of_set / count[name] for name, of_set in weight.items() if count[name])
+    return max(float(2 * of_set / count[name]) for name, of_set in weight.items() if count[name])
 
 
 @dataclass
