@@ -1,5 +1,6 @@
 # `make check` does what CI does after the demo.
 .PHONY: check lint test slow
+unexport PYTHONDONTWRITEBYTECODE # else each of some hundred processes compiles torch, MLflow and Ray anew
 
 check: lint test slow
 
