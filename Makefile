@@ -1,5 +1,6 @@
 # `make check` does what CI does after the demo.
 .PHONY: check lint test slow release
+unexport PYTHONDONTWRITEBYTECODE # else each of some hundred processes compiles torch, MLflow and Ray anew
 
 check: lint test slow
 
@@ -13,7 +14,8 @@ test:
 	uv run pytest -n auto
 
 slow:
-	uv run pytest -m slow --durations 15
+	uv run pytest -m "slow and not alone" -n 2 --dist loadfile --durations 15
+	uv run pytest -m "slow and alone" --durations 5
 
 # What a release carries: wheel and source, what they depend on (CycloneDX), and under which licences.
 release:

@@ -7,17 +7,12 @@ own. Timestamps are those of the results, so logging a thing twice changes nothi
 
 import contextlib
 import getpass
-import http.client
 import json
-import logging
 import os
 import re
 import shlex
 import sqlite3
 import threading
-import urllib.error
-import urllib.request
-import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
@@ -25,11 +20,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from humansim import __version__, results
-from humansim.backlog import Backlog, Waiting, briefly
+from humansim.backlog import Backlog, Waiting
 from humansim.errors import BadInput
 from humansim.results import Failure, Outcome, Pruned, Result
 from humansim.root import Root, locked
 from humansim.spec import Sweep, Trial
+from humansim.tracked import client, usable
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, Run
@@ -95,30 +91,10 @@ class Tracker:
         self.uri, self.root, self.base = uri, root, sweep.base
         self.searched = {"seed", *(axis.partition(".")[0] for axis in sweep.search)}
         self._own, self._served = uri == root.tracking_uri, uri.startswith(("http://", "https://"))
-        if self._served:
-            try:
-                urllib.request.urlopen(uri.rstrip("/") + "/health", timeout=10).close()
-            except urllib.error.HTTPError:
-                pass  # it answers; what it minds, the client will say
-            except (OSError, ValueError, http.client.HTTPException) as error:
-                reason = getattr(error, "reason", error)
-                raise BadInput(
-                    f"tracking server {uri} does not answer ({reason}); start it, or leave out --tracking and "
-                    "MLFLOW_TRACKING_URI to write to SQLite under the root"
-                ) from None
-        logging.getLogger("alembic").setLevel(logging.ERROR)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what mlflow's imports say is not the user's to mend
-            from mlflow import MlflowClient
-
-        try:
+        with usable(uri):
             with locked(self._lock, wait=True):  # processes that race to make the database fail
-                self.client = MlflowClient(tracking_uri=uri)
+                self.client = client(uri)
             self.experiment = self._experiment(sweep)
-        except BadInput:
-            raise
-        except Exception as error:  # SQLAlchemy's, alembic's and the drivers' own among them
-            raise BadInput(f"tracking store {uri} cannot be used: {briefly(error)}") from None
 
         self._looking, self._looked = threading.Lock(), False  # which runs are there
         self._finished: set[str] = set()  # trials whose run is complete
