@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from analysis.figures.look import INK, MUTED, PALE, PALETTE, Picture, headed, sheet, signed
+from analysis.figures.look import INK, MUTED, PALE, PALETTE, Picture, headed, key, sheet, signed
 from analysis.stats import Estimate
 from analysis.verdict import Verdict
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 OUTCOMES = {  # colour, marker, filled
     "supported": (PALETTE["green"], "o", True),
@@ -37,7 +38,7 @@ def of_hypotheses(verdicts: Mapping[int, Verdict]) -> Picture | None:
         ax.text(0, y - 0.28, claim, transform=ax.get_yaxis_transform(), va="center", weight="bold", fontsize=8)
         told = f"{one.outcome}, {signed(one.effect, *one.interval)}"
         ax.text(1.01, y + 0.2, told, transform=ax.get_yaxis_transform(), va="center", gid="told")
-    ax.set_yticks([y + 0.2 for y in range(len(numbers))], [f"H{number}" for number in numbers])
+    ax.set_yticks([])
     _finish(ax, len(numbers), 0.5)
     _legend(figure)
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
@@ -69,7 +70,7 @@ def of_parts(number: int, verdict: Verdict) -> Picture | None:
         ax.text(1.01, y, told, transform=ax.get_yaxis_transform(), va="center", gid="told")
     _shade(ax, verdict, -0.5, len(rows) - 0.5)
     ax.set_yticks(range(len(rows)), [textwrap.shorten(name, 48, placeholder=" ...") for name, _ in rows])
-    ax.get_yticklabels()[0].set_weight("bold")
+    ax.get_yticklabels()[0].set_fontweight("bold")
     ax.axhline(0.5, color=PALE, linewidth=0.8)
     _finish(ax, len(rows), 0.5)
     ax.set_title("\n".join(lines), weight="normal", fontsize=8)
@@ -125,16 +126,12 @@ def _finish(ax: "Axes", rows: int, margin: float) -> None:
     ax.set_xlabel("effect, points of 2AFC")
 
 
-def _legend(figure) -> None:  # type: ignore[no-untyped-def]
-    from matplotlib.lines import Line2D
+def _legend(figure: "Figure") -> None:
     from matplotlib.patches import Patch
 
     handles = [
-        Line2D(
-            [], [], color=colour, marker=marker, markersize=6, markerfacecolor=colour if filled else "white", label=name
-        )
+        key(name, colour, marker=marker, markersize=6, markerfacecolor=colour if filled else "white")
         for name, (colour, marker, filled) in OUTCOMES.items()
     ]
-    figure.legend(
-        handles=[*handles, Patch(color=PALE, label="too small to matter")], loc="outside lower center", ncols=4
-    )
+    shade = Patch(color=PALE, label="too small to matter")
+    figure.legend(handles=[*handles, shade], loc="outside lower center", ncols=4)

@@ -1,5 +1,7 @@
 """A heat map of models by sets, with what people reach in its first rows."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pandas as pd
 
@@ -8,6 +10,9 @@ from analysis.ceilings import explained, table
 from analysis.figures.look import INK, MUTED, Picture, headed, said, sheet
 from analysis.figures.subjects import GROUPS, RELEASES, pretty, unlike
 from humansim.scores import CHANCE
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 SHADES = "cividis"  # made for colour-blind readers: lightness alone tells it (Nuñez, Anderton and Renslow 2018)
 
@@ -55,7 +60,7 @@ def models_by_sets(trials: pd.DataFrame, answers: Answers) -> Picture | None:
         side.set_visible(False)
     bar = figure.colorbar(image, ax=ax, fraction=0.025, pad=0.01)
     bar.set_label("explained, of what can be", color=MUTED)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
     caption = (
         f"2AFC scores, %, of {len(of_models)} models on {len(sets)} sets by the measure that each reports. Shade: "
@@ -67,7 +72,7 @@ def models_by_sets(trials: pd.DataFrame, answers: Answers) -> Picture | None:
         caption += " Judges are simulated."
     mean = found.groupby("model")["explained"].mean()
     top = found[found["cell"] == of_models[str(mean.idxmax())]]
-    peak = top.loc[top["score"].idxmax()]
+    peak = top.iloc[int(top["score"].argmax())]
     beyond = int(found["beyond_fresh_judge"].sum())
     alt = (
         f"{title}: {len(of_models)} models by {len(sets)} sets. Over all sets {pretty(str(mean.idxmax()))} explains "
@@ -78,7 +83,7 @@ def models_by_sets(trials: pd.DataFrame, answers: Answers) -> Picture | None:
     return Picture("scores-by-set", title, caption, alt, figure)
 
 
-def _cell(ax, i: int, j: int, score: float, shade: float, best: bool) -> None:  # type: ignore[no-untyped-def]
+def _cell(ax: "Axes", i: int, j: int, score: float, shade: float, best: bool) -> None:
     from matplotlib.patches import Rectangle
 
     if np.isnan(score):
@@ -94,4 +99,4 @@ def _cell(ax, i: int, j: int, score: float, shade: float, best: bool) -> None:  
 
 def _set_name(name: str) -> str:
     release, _, own = name.partition("/")
-    return f"{RELEASES.get(release, release)}\n{own.replace('_', chr(10))}"
+    return f"{RELEASES.get(release, release).removeprefix('ImageNet-')}\n{own.replace('_', chr(10))}"
