@@ -21,7 +21,7 @@ from analysis.figures.look import style
 from analysis.figures.subjects import GROUPS, groups, pretty
 from analysis.planted import MEASURE
 from analysis.stats import estimate, mean
-from analysis.verdict import Verdict, judge, within_family
+from analysis.verdict import Verdict, evidence, judge, within_family
 from humansim.errors import BadInput
 
 PARADIGMS = {"triplet": 0.06, "simclr": 0.0, "jigsaw": -0.06}
@@ -56,7 +56,8 @@ def verdicts(answers: Answers) -> dict[int, Verdict]:
     for first, second in ((best, worst), (worst, other), (best, other)):
         contrast = mean(first, answers.sets) - mean(second, answers.sets)
         parts = {name: estimate(answers, contrast.on([name])) for name in answers.sets}
-        found.append(judge("one is better than the other", estimate(answers, contrast), 0.02, parts=parts))
+        said = evidence(estimate(answers, contrast), 0.02)
+        found.append(judge("One is better than the other.", said, parts=parts))
     return dict(enumerate(within_family(found), 1))
 
 
@@ -201,6 +202,18 @@ def test_forests_have_the_verdicts_numbers() -> None:
     assert [x for x, _ in with_gid(one.figure.axes[0], "effect")] == pytest.approx([100 * part.value for part in parts])
     assert forests.of_parts(1, replace(given[1], parts={})) is None
     assert forests.of_hypotheses({}) is None
+
+
+def test_a_hypothesis_without_data_has_a_row_that_says_so() -> None:
+    _, answers = study()
+    given = verdicts(answers)
+    nothing = replace(given[2].estimate, value=np.nan, se=np.nan, draws=np.full(9, np.nan), n=0)
+    given[2] = replace(given[2], estimate=nothing, outcome="undecided", parts={"one": nothing})
+    made = forests.of_hypotheses(given)
+    assert made is not None
+    assert len(with_gid(made.figure.axes[0], "effect")) == 2
+    assert "H2, undecided: nothing to test it on has finished." in made.alt
+    assert forests.of_parts(2, given[2]) is None
 
 
 def test_depth_curves_run_from_the_first_layer_to_the_end() -> None:

@@ -34,9 +34,9 @@ def of_hypotheses(verdicts: Mapping[int, Verdict]) -> Picture | None:
         one = verdicts[number]
         _row(ax, y + 0.2, one.estimate, one, large=True)
         _shade(ax, one, y - 0.45, y + 0.45)
-        claim = textwrap.shorten(f"H{number}: {one.claim}", 150, placeholder=" ...")
+        claim = textwrap.shorten(f"H{number}: {one.claim}", 120, placeholder=" ...")
         ax.text(0, y - 0.28, claim, transform=ax.get_yaxis_transform(), va="center", weight="bold", fontsize=8)
-        told = f"{one.outcome}, {signed(one.effect, *one.interval)}"
+        told = f"{one.outcome}, {_effect(one)}"
         ax.text(1.01, y + 0.2, told, transform=ax.get_yaxis_transform(), va="center", gid="told")
     ax.set_yticks([])
     _finish(ax, len(numbers), 0.5)
@@ -44,23 +44,25 @@ def of_hypotheses(verdicts: Mapping[int, Verdict]) -> Picture | None:
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
     caption = (
         f"Effects in points of 2AFC, with their {100 * verdicts[numbers[0]].level:.0f} % intervals; verdicts are "
-        f"corrected for the family of {verdicts[numbers[0]].family}. {SHADED}"
+        f"corrected for the family of {verdicts[numbers[0]].family}. Of a claim that has several parts, the one that "
+        f"settles it, or is the farthest from settled. {SHADED}"
     )
     if simulated:
         caption += " Judges are simulated."
     alt = f"{title}. " + " ".join(
-        f"H{number}, {verdicts[number].outcome}: {signed(verdicts[number].effect, *verdicts[number].interval)} points."
-        for number in numbers
+        f"H{number}, {one.outcome}: {_effect(one)}{f' points ({one.of})' if one.of and one.estimate.n else ''}."
+        for number, one in sorted(verdicts.items())
     )
     return Picture("effects", title, caption, alt, figure)
 
 
 def of_parts(number: int, verdict: Verdict) -> Picture | None:
     """One hypothesis and the parts of its data."""
-    if not verdict.parts:
+    if not any(one.n for one in verdict.parts.values()):
         return None
     title = headed(f"H{number} and its parts: {verdict.outcome}", verdict.simulated)
-    rows: list[tuple[str, Estimate]] = [("all", verdict.estimate), *verdict.parts.items()]
+    told_apart = {name: one for name, one in verdict.parts.items() if one.n and name != verdict.of}
+    rows: list[tuple[str, Estimate]] = [(verdict.of or "all", verdict.estimate), *told_apart.items()]
     lines = textwrap.wrap(verdict.claim, 125)
     figure, [ax] = sheet(0.24 * len(rows) + 1.05 + 0.15 * len(lines))
     for y, (_, one) in enumerate(rows):
@@ -76,23 +78,28 @@ def of_parts(number: int, verdict: Verdict) -> Picture | None:
     ax.set_title("\n".join(lines), weight="normal", fontsize=8)
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
     caption = (
-        f"{verdict.claim}: the effect, in points of 2AFC, over all and on parts of the data, with "
-        f"{100 * verdict.level:.0f} % intervals; the parts are not corrected. {SHADED}"
+        f"{verdict.claim.rstrip('.')}: the effect, in points of 2AFC, that the verdict hangs on, and beneath it parts "
+        f"of the claim or of the data, with {100 * verdict.level:.0f} % intervals, which are not corrected. {SHADED}"
     )
     if verdict.simulated:
         caption += " Judges are simulated."
-    low, high = verdict.interval
-    ends = {name: one.value for name, one in verdict.parts.items()}
+    ends = {name: one.value for name, one in rows}
     most, least = max(ends, key=lambda name: ends[name]), min(ends, key=lambda name: ends[name])
     alt = (
-        f"{title}. {verdict.claim}: {signed(verdict.effect, low, high)} points over all; of {len(ends)} parts from "
+        f"{title}. {verdict.claim.rstrip('.')}: {_effect(verdict)} points ({rows[0][0]}); of {len(ends)} rows from "
         f"{100 * ends[least]:+.1f} ({least}) to {100 * ends[most]:+.1f} ({most})."
     )
     return Picture(f"effects-h{number}", title, caption, alt, figure)
 
 
+def _effect(one: Verdict) -> str:
+    return signed(one.effect, *one.interval) if one.estimate.n else "nothing to test it on has finished"
+
+
 def _row(ax: "Axes", y: float, one: Estimate, verdict: Verdict, large: bool) -> None:
     colour, marker, filled = OUTCOMES[verdict.outcome] if large else (INK, "o", True)
+    if not one.n:
+        return
     low, high = (100 * end for end in one.interval(verdict.level))
     if not np.isnan(low):
         ax.plot(
