@@ -18,7 +18,7 @@ from analysis.answers import UNASKED, Answers
 from analysis.ceilings import table
 from analysis.figures import birds, cost, depth, draw, forests, heat, pictures, scores
 from analysis.figures.look import style
-from analysis.figures.subjects import GROUPS, groups, pretty
+from analysis.figures.subjects import GROUPS, groups, short
 from analysis.planted import MEASURE
 from analysis.stats import estimate, mean
 from analysis.verdict import Verdict, evidence, judge, within_family
@@ -98,10 +98,11 @@ def test_intervals_are_drawn_for_every_score() -> None:
     ("models", "queries", "filled", "count"),
     [
         ({"resnet50": 0.55, "alexnet": 0.6, "vit_b_16": 0.74}, 600, True, 1),
-        ({"resnet50": 0.55, "alexnet": 0.70, "vit_b_16": 0.70}, 600, False, 2),
+        ({"resnet50": 0.55, "efficientnet_v2_m": 0.55, "alexnet": 0.70, "vit_b_16": 0.70}, 600, False, 2),
+        ({"resnet50": 0.55, "alexnet": 0.70, "vit_b_16": 0.70}, 600, False, 0),
         ({"resnet50": 0.66, "alexnet": 0.66, "vit_b_16": 0.66}, 30, False, 0),
     ],
-    ids=["one is best", "two are", "nothing is told apart"],
+    ids=["one is best", "two of four are", "two of three are", "nothing is told apart"],
 )
 def test_the_best_is_marked_only_where_statistics_say_so(
     models: dict[str, float], queries: int, filled: bool, count: int
@@ -112,7 +113,7 @@ def test_the_best_is_marked_only_where_statistics_say_so(
     marks = [line for line in panel(made.figure, "ImageNet-HSJ: similar").lines if line.get_gid() == "best"]
     assert len(marks) == count
     assert all((mark.get_markerfacecolor() != "white") == filled for mark in marks)
-    assert ("nothing is told apart" in made.alt) == (count == 0)
+    assert ("nothing is told apart" in made.alt) == (queries == 30)
 
 
 def test_fine_tuned_scores_stand_in_clusters_beside_what_was_before() -> None:
@@ -133,7 +134,7 @@ def test_fine_tuned_scores_stand_in_clusters_beside_what_was_before() -> None:
         assert np.array(sorted(with_gid(ax, "score"))) == pytest.approx(np.array(wanted))
         before = sorted(with_gid(ax, "before"))
         assert [y for _, y in before] == pytest.approx([score(answers, model, MEASURE, sets) for model in order])
-        assert [label.get_text() for label in ax.get_xticklabels()] == [pretty(model) for model in order]
+        assert [label.get_text() for label in ax.get_xticklabels()] == [short(model) for model in order]
 
 
 def test_fitted_on_each_set_is_scored_on_that_set() -> None:
@@ -156,7 +157,7 @@ def test_what_was_fitted_on_the_test_has_a_figure_of_its_own_that_says_so() -> N
 
 
 def test_the_heat_map_has_the_tables_numbers_and_people_in_its_first_rows() -> None:
-    trials, answers = study()
+    trials, answers = study(queries=500)
     made = heat.models_by_sets(trials, answers)
     assert made is not None
     ax = made.figure.axes[0]
@@ -178,9 +179,9 @@ def test_the_heat_map_has_the_tables_numbers_and_people_in_its_first_rows() -> N
     framed = np.zeros((len(cells), len(SETS)), dtype=bool)
     for patch in ax.patches:
         framed[round(patch.get_y() + 0.43) - 3, round(patch.get_x() + 0.46)] = True
-    assert (framed == found["best"].loc[cells, list(SETS)].to_numpy(bool)).all()
-    assert framed.any(axis=0).all()
-    assert not framed.all(axis=0).any()
+    best = found["best"].loc[cells, list(SETS)].to_numpy(bool)
+    assert (framed == best & (best.mean(axis=0) <= 0.5)).all()  # where half of the models are shown to be worse
+    assert framed.any()
 
 
 def test_forests_have_the_verdicts_numbers() -> None:
@@ -212,7 +213,7 @@ def test_a_hypothesis_without_data_has_a_row_that_says_so() -> None:
     made = forests.of_hypotheses(given)
     assert made is not None
     assert len(with_gid(made.figure.axes[0], "effect")) == 2
-    assert "H2, undecided: nothing to test it on has finished." in made.alt
+    assert "H2, undecided: no data yet." in made.alt
     assert forests.of_parts(2, given[2]) is None
 
 
@@ -348,6 +349,12 @@ def test_partial_tables_leave_gaps() -> None:
     ax = panel(made["fine-tuned"].figure, "BAPPS: CNN, colour")
     assert len(with_gid(ax, "score")) == 8
     assert len(with_gid(ax, "before")) == 1  # DINO's: of ResNet-50 there is none, CLIP's lacks a set
+
+
+def test_sweeps_without_fine_tuning_have_no_columns_of_it() -> None:
+    trials, answers = study()
+    plain = trials.drop(columns=["paradigm", "fit_on", "layer", "pool", "seed", "pretraining.supervision"])
+    assert [one.name for one in pictures(plain, answers, {}, {}) if one is not None] == ["pretrained", "scores-by-set"]
 
 
 def test_nothing_is_drawn_of_nothing(tmp_path: Path) -> None:

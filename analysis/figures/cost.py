@@ -22,11 +22,11 @@ def gains(trials: pd.DataFrame, answers: Answers, kind: str = "fine-tuned") -> p
     The gain is over the same model before, on the sets of the release (or the set) that it was fitted on, the mean over
     those.
     """
-    rows = tuned(trials, kind)
+    rows = tuned(trials, kind) if "seconds.train" in trials else trials.iloc[:0]
     found: list[tuple[str, str, float, Contrast]] = []
-    for (model, paradigm), some in rows.groupby(["model", "paradigm"], sort=False):
+    for (model, paradigm), some in rows.groupby(["model", "paradigm"], sort=False) if len(rows) else ():
         cell = before(trials, some)
-        if cell is None or "seconds.train" not in some:
+        if cell is None:
             continue
         each = [gain for _, row in some.drop_duplicates("cell").iterrows() if (gain := _gain(answers, row, cell))]
         if each:

@@ -93,7 +93,7 @@ def of_parts(number: int, verdict: Verdict) -> Picture | None:
 
 
 def _effect(one: Verdict) -> str:
-    return signed(one.effect, *one.interval) if one.estimate.n else "nothing to test it on has finished"
+    return signed(one.effect, *one.interval) if one.estimate.n else "no data yet"
 
 
 def _row(ax: "Axes", y: float, one: Estimate, verdict: Verdict, large: bool) -> None:

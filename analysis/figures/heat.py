@@ -8,7 +8,7 @@ import pandas as pd
 from analysis.answers import Answers
 from analysis.ceilings import explained, table
 from analysis.figures.look import INK, MUTED, Picture, headed, said, sheet
-from analysis.figures.subjects import GROUPS, RELEASES, pretty, unlike
+from analysis.figures.subjects import GROUPS, RELEASES, pretty, told_apart, unlike
 from humansim.scores import CHANCE
 
 if TYPE_CHECKING:
@@ -35,11 +35,11 @@ def models_by_sets(trials: pd.DataFrame, answers: Answers) -> Picture | None:
     of_models = {str(row["model"]): str(row["cell"]) for _, row in pd.concat([rows, floors]).iterrows()}
     scores = pd.DataFrame(people).T
     best = pd.DataFrame(False, index=scores.index, columns=sets)
-    told_apart = ~found.groupby("set")["best"].all().reindex(sets, fill_value=True)
+    apart = found.groupby("set")["best"].agg(told_apart).reindex(sets, fill_value=False)
     for model, cell in of_models.items():
         own = found[found["cell"] == cell].set_index("set").reindex(sets)
         scores.loc[pretty(model)] = own["score"]
-        best.loc[pretty(model)] = (own["best"] == True) & told_apart  # noqa: E712
+        best.loc[pretty(model)] = (own["best"] == True) & apart  # noqa: E712
     shades = pd.DataFrame(
         [[explained(v, b) for v, b in zip(row, by_set["best_possible"], strict=True)] for row in scores.to_numpy()],
         index=scores.index,
@@ -65,8 +65,8 @@ def models_by_sets(trials: pd.DataFrame, answers: Answers) -> Picture | None:
     caption = (
         f"2AFC scores, %, of {len(of_models)} models on {len(sets)} sets by the measure that each reports. Shade: "
         "share of what can be explained of these votes, 0 at chance and 1 for the majority's own answers. First rows: "
-        "what people reach. Framed: not shown to be worse than any other model on the set (95 %), where any two are "
-        "told apart. Blank: has not finished, or cannot be told."
+        "what people reach. Framed: not shown to be worse than any other model on the set (95 %, corrected for all "
+        "comparisons), where at least half are. Blank: has not finished, or cannot be told."
     )
     if simulated:
         caption += " Judges are simulated."

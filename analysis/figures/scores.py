@@ -21,6 +21,7 @@ from analysis.figures.subjects import (
     pretty,
     short,
     supervision,
+    told_apart,
     tuned,
     unlike,
 )
@@ -36,7 +37,8 @@ if TYPE_CHECKING:
 MEASURES = ("cosine", "l2", "l1")
 DASHES: dict[str, Any] = {"chance": ":", "pixels": (0, (1, 3)), "fresh judge": "--", "best possible": "-"}
 BEST = (
-    "Filled triangle: shown to be better than all others of its panel; open: none is shown to be better than it (95 %)."
+    "Filled triangle: shown to be better than all others of its panel; open: not shown to be worse than any (95 %, "
+    "corrected for all comparisons); none where fewer than half are shown to be worse."
 )
 
 
@@ -67,7 +69,7 @@ def pretrained(trials: pd.DataFrame, answers: Answers) -> Picture | None:
             x = np.array([third * i + order[model] for model in some["model"]], dtype=float)
             for where, (_, row) in zip(x, some.iterrows(), strict=True):
                 _dot(ax, where, row, looks[row["model"]])
-            _mark_best(ax, x, some, bool(panel["best"].all()), int(panel["best"].sum()))
+            _mark_best(ax, x, some, panel["best"])
             if i:
                 ax.axvline(third * i - 1, color=PALE, linewidth=0.8)
         ax.set_xticks([third * (i + 0.5) - 1 for i in range(len(shown))], [m.upper() for m in shown])
@@ -125,7 +127,7 @@ def _dot(ax: "Axes", x: float, row: Mapping[str, float] | pd.Series, look: tuple
         [score],
         marker,
         color=colour,
-        markersize=5.2,
+        markersize=6.2 if marker in "PX" else 5.2,
         markeredgecolor="white",
         markeredgewidth=0.3,
         zorder=3,
@@ -133,9 +135,9 @@ def _dot(ax: "Axes", x: float, row: Mapping[str, float] | pd.Series, look: tuple
     )
 
 
-def _mark_best(ax: "Axes", x: NDArray[np.float64], some: pd.DataFrame, all_are: bool, count: int) -> None:
-    """Triangles over what is statistically best; none where nothing is told apart."""
-    if all_are:
+def _mark_best(ax: "Axes", x: NDArray[np.float64], some: pd.DataFrame, best: pd.Series) -> None:
+    """Triangles over what is statistically best of a panel; none where little is told apart."""
+    if not told_apart(best):
         return
     for where, (_, row) in zip(x, some.iterrows(), strict=True):
         if row["best"]:
@@ -146,7 +148,7 @@ def _mark_best(ax: "Axes", x: NDArray[np.float64], some: pd.DataFrame, all_are: 
                 marker=(3, 0, 180),
                 color=INK,
                 markersize=4.5,
-                markerfacecolor=INK if count == 1 else "white",
+                markerfacecolor=INK if best.sum() == 1 else "white",
                 markeredgewidth=0.8,
                 linestyle="none",
                 clip_on=False,
@@ -193,7 +195,7 @@ def _leaders(panel: pd.DataFrame, top: pd.Series) -> str:
     others = int(panel["best"].sum()) - 1
     if others == 0:
         return f"{name} is best, {score} per cent."
-    return f"{name} scores highest, {score} per cent; {others} others are not shown to be worse."
+    return f"{name} scores highest, {score} per cent; of {len(panel) - 1} others {others} not shown to be worse."
 
 
 def _legend(ax: "Axes", rows: pd.DataFrame, looks: Mapping[str, tuple[str, str]]) -> None:
@@ -254,7 +256,7 @@ def fine_tuned(trials: pd.DataFrame, answers: Answers, kind: str = "fine-tuned")
             x = np.array([each * i + list(looks).index(p) for p in some["paradigm"]], dtype=float)
             for where, (_, row) in zip(x, some.iterrows(), strict=True):
                 _dot(ax, where, row, looks[row["paradigm"]])
-            _mark_best(ax, x, some, bool(panel["best"].all()), int(panel["best"].sum()))
+            _mark_best(ax, x, some, panel["best"])
         ax.set_xticks([each * i + (len(looks) - 1) / 2 for i in range(len(models))], [short(m) for m in models])
         ax.set_xlim(-1.5, each * len(models) - 1.5)
         ax.tick_params(axis="x", length=0)

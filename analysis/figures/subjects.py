@@ -73,8 +73,14 @@ def pretty(model: str) -> str:
 
 
 def short(model: str) -> str:
-    """The same for tight places: what is untrained is told by its colour."""
-    return pretty(model).removesuffix(", untrained")
+    """The same for tight places: in two lines where it is long."""
+    name = pretty(model)
+    return "\n".join(name.rsplit(" ", 1)) if len(name) > 16 else name
+
+
+def told_apart(best: pd.Series) -> bool:
+    """Whether marking the best says anything: at least half are shown to be worse."""
+    return bool(2 * best.sum() <= len(best))
 
 
 def unlike(trials: pd.DataFrame) -> pd.DataFrame:
