@@ -10,7 +10,7 @@ from sweeping import humansim, last_json
 from humansim import plan
 from humansim.backbones import backbone
 from humansim.paradigms import paradigm
-from humansim.published import BACKBONES, PARADIGMS, RELEASES, SELF_SUPERVISED, SUPERVISED, TABLE_B1
+from humansim.published import BACKBONES, BASE_MODELS, PARADIGMS, RELEASES, SELF_SUPERVISED, SUPERVISED, TABLE_B1
 from humansim.root import Root
 from humansim.sources.study import SETS
 from humansim.spec import Variant
