@@ -9,6 +9,7 @@ import contextlib
 import errno
 import faulthandler
 import functools
+import json
 import logging
 import os
 import shutil
@@ -37,7 +38,7 @@ from ray.exceptions import OutOfMemoryError, RayActorError, RayError
 from ray.tune.search import Searcher
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from humansim import results
+from humansim import own, results
 from humansim.errors import BadInput
 from humansim.launch import Follow, Runner, attempt, failed, raised
 from humansim.probes import Probe
@@ -63,6 +64,8 @@ def connected(address: str | None = None) -> Iterator[None]:
     """
     address = address or os.environ.get("RAY_ADDRESS")
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
+    if (outside := _outside()) is not None:
+        quiet["runtime_env"] = outside
     try:
         if address:
             ray.init(address, **quiet)
@@ -80,6 +83,22 @@ def connected(address: str | None = None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _outside() -> dict[str, Any] | None:
+    """What goes along to every worker for the parts from outside: their files and packages; None if there are none.
+
+    Beside what `ray job submit` says is sent along, which Ray would refuse to add to.
+    """
+    paths, modules = own.carried()
+    if not modules:
+        return None
+    job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")).get("runtime_env") or {}
+    os.environ["RAY_OVERRIDE_JOB_RUNTIME_ENV"] = "1"  # of keys that both have: ours holds the job's
+    return {
+        "py_modules": [*job.get("py_modules", []), *map(str, paths)],
+        "env_vars": {own.CARRIED: os.pathsep.join(modules)},
+    }
 
 
 def launch(
