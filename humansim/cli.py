@@ -5,7 +5,18 @@ import sys
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
-from humansim import __version__, cli_data, cli_help, cli_plan, cli_status, cli_trial, cli_weights
+from humansim import (
+    __version__,
+    cli_compare,
+    cli_completion,
+    cli_data,
+    cli_doctor,
+    cli_help,
+    cli_plan,
+    cli_status,
+    cli_trial,
+    cli_weights,
+)
 
 if TYPE_CHECKING:
     from humansim.results import Kind
@@ -153,6 +164,9 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("file", metavar="FILE", help="CSV, CSV.gz or parquet")
     one.add_argument("--judges", type=int, metavar="N", help="people who judged each triplet, if no column says so")
     one.add_argument("--cluster", metavar="COLUMN", help="rows equal in this column are not independent (query, trial)")
+    cli_compare.add(commands, where, track, output)
+    cli_doctor.add(commands, where, track, output)
+    cli_completion.add(commands, parser)
     cli_help.teach(parser)
     return parser
 

@@ -19,6 +19,12 @@ TAUGHT = {
     ),
     "status": ("humansim status shoes --watch", "humansim retry shoes for what failed, humansim sweep for the rest"),
     "studies": ("humansim studies shoes --out shoes.db", "optuna-dashboard on that file"),
+    "compare": (
+        "humansim compare dino_vit_b_16 resnet50,paradigm=triplet --sweep thesis_small",
+        "if it is undecided: more triplets (source size) or repeats in the sweep, and submit it again",
+    ),
+    "doctor": ("humansim doctor --address auto --root /shared/me", "humansim demo, or humansim plan a sweep"),
+    "completion": ('eval "$(humansim completion bash)"', "humansim, a space, and the TAB key"),
     "list": ("humansim list paradigms", "name one in a sweep: Variant('triplet', margin=0.5), or in humansim run"),
     "data fetch": ("humansim data fetch bapps", "humansim data prepare bapps"),
     "data list": ("humansim data list", "humansim data fetch what is not there"),

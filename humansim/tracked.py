@@ -65,6 +65,28 @@ def client(uri: str) -> "MlflowClient":
     return MlflowClient(tracking_uri=uri)
 
 
+def schema(uri: str) -> tuple[str | None, str | None]:
+    """The version of a database's schema, and that of this mlflow; None of a server, which keeps its own.
+
+    Raises:
+        BadInput: it does not answer, or cannot be used.
+    """
+    if uri.startswith(("http://", "https://")):
+        with usable(uri):
+            client(uri).search_experiments(max_results=1)
+        return None, None
+    with usable(uri):
+        import sqlalchemy
+        from mlflow.store.db.utils import _get_latest_schema_revision, _get_schema_version
+
+        engine = sqlalchemy.create_engine(uri)
+        try:
+            there, newest = _get_schema_version(engine), _get_latest_schema_revision()  # type: ignore[no-untyped-call]
+            return there, newest
+        finally:
+            engine.dispose()
+
+
 def _all_runs(client: "MlflowClient", experiment: str, which: str = "") -> "Iterator[Run]":
     token = None
     while True:

@@ -195,6 +195,25 @@ def _mend_tune() -> None:
         vars(module)["RayActorError"] = (RayActorError, OutOfMemoryError)
 
 
+def on_every_node(function: Callable[..., Any], *given: Any, patience: float = 60.0) -> dict[str, Any]:
+    """What a function gives on each node of the cluster, by the node's name; as text why it gives nothing."""
+    nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    task: Any = ray.remote(num_cpus=0, max_retries=0)(function)
+    asked = {}
+    for node in nodes:
+        there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        asked[f"{node['NodeManagerHostname']} ({node['NodeID'][:8]})"] = task.options(scheduling_strategy=there).remote(
+            *given
+        )
+    found: dict[str, Any] = {}
+    for name, reference in asked.items():
+        try:
+            found[name] = ray.get(reference, timeout=patience)
+        except Exception as error:
+            found[name] = str(error).strip().rpartition("\n")[2] or type(error).__name__
+    return found
+
+
 def _gpu_memory() -> int:
     """Bytes of this machine's first GPU."""
     import torch
