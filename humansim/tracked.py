@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import importlib.util
 import logging
 import os
 import tempfile
@@ -77,14 +78,20 @@ def schema(uri: str) -> tuple[str | None, str | None]:
         return None, None
     with usable(uri):
         import sqlalchemy
-        from mlflow.store.db.utils import _get_latest_schema_revision, _get_schema_version
+        from alembic.migration import MigrationContext
+        from alembic.script import ScriptDirectory
 
         engine = sqlalchemy.create_engine(uri)
         try:
-            there, newest = _get_schema_version(engine), _get_latest_schema_revision()  # type: ignore[no-untyped-call]
-            return there, newest
+            with engine.connect() as connection:
+                there = MigrationContext.configure(connection).get_current_revision()
         finally:
             engine.dispose()
+        package = importlib.util.find_spec("mlflow")
+        assert package is not None
+        assert package.origin is not None
+        steps = ScriptDirectory(str(Path(package.origin).parent / "store" / "db_migrations"))
+        return there, steps.get_current_head()
 
 
 def _all_runs(client: "MlflowClient", experiment: str, which: str = "") -> "Iterator[Run]":
