@@ -110,11 +110,11 @@ def _model(name: str, weights: Weights, init_seed: int, **options: Any) -> "Back
     import timm as library
 
     from humansim.backbones.module import Backbone, initialised_by
-    from humansim.backbones.weights import fetch
+    from humansim.backbones.weights import fetch, wanted
     from humansim.errors import BadInput
 
     files = _files(name)
-    if weights == "random":
+    if weights == "random" or not wanted():
         given: dict[str, Any] = {"pretrained": False}
     elif files:
         # timm renames what a release calls otherwise and resizes position embeddings as it loads the file.
