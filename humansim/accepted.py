@@ -79,7 +79,9 @@ def _one(image: One, rule: Resize, name: str) -> Tensor:
     elif isinstance(image, str | os.PathLike):
         picture = _opened(Path(image))
     else:
-        raise BadInput(f"{name}: {type(image).__name__}; give a path, a Pillow picture, a numpy array or a torch tensor")
+        raise BadInput(
+            f"{name}: {type(image).__name__}; give a path, a Pillow picture, a numpy array or a torch tensor"
+        )
     _check_size(name, *picture.size)
     return torch.from_numpy(np.array(rule(picture)))
 
@@ -164,4 +166,3 @@ def _channels(images: NDArray[Any] | Tensor) -> BadInput:
 def _what(images: NDArray[Any] | Tensor) -> str:
     kind = "torch tensor" if isinstance(images, Tensor) else "numpy array"
     return f"a {kind} {list(images.shape)} of {str(images.dtype).removeprefix('torch.')}"
-

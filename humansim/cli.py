@@ -5,7 +5,7 @@ import sys
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
-from humansim import __version__, cli_data, cli_plan, cli_status, cli_trial, cli_weights
+from humansim import __version__, cli_data, cli_export, cli_plan, cli_status, cli_trial, cli_weights
 
 if TYPE_CHECKING:
     from humansim.results import Kind
@@ -140,6 +140,7 @@ def _parser() -> argparse.ArgumentParser:
     cli_data.add(commands, where, output)
     cli_weights.add(commands, output)
     cli_trial.add(commands, where, track, output)
+    cli_export.add(commands, where, track, output)
     one = command(
         "score",
         _score,

@@ -29,7 +29,13 @@ from humansim.train import make_backbone
 ID = re.compile(r"^[0-9a-f]{16}$")
 
 
-def load(what: str | os.PathLike[str], *, root: str | Path | None = None, device: str | None = None) -> Metric:
+def load(
+    what: str | os.PathLike[str],
+    *,
+    root: str | Path | None = None,
+    device: str | None = None,
+    tracking: str | None = None,
+) -> Metric:
     """A metric, frozen and ready, on a device.
 
     Args:
@@ -37,6 +43,7 @@ def load(what: str | os.PathLike[str], *, root: str | Path | None = None, device
             sweep, which stands for its best trial by validation; or a folder that `humansim export` wrote.
         root: where trials and sweeps lie: `HUMANSIM_ROOT` or ./humansim-runs, if not given.
         device: "cuda" where there is one, else "cpu".
+        tracking: URI of the MLflow store of a run or a model: `MLFLOW_TRACKING_URI` or the root's, if not given.
 
     Raises:
         BadInput: there is no such thing, it is not finished, damaged, or its weights are gone or others.
@@ -45,29 +52,26 @@ def load(what: str | os.PathLike[str], *, root: str | Path | None = None, device
     if name.startswith(("runs:/", "models:/")):
         from humansim import registered
 
-        here = _root(root)
-        uri = registered.uri_of(here)
+        uri = registered.uri_of(root, tracking)
         if name.startswith("models:/"):
             with registered.folder_of(name, uri) as folder:
                 return read_folder(folder).to(place_of(device))
-        id_, at = registered.trial_of(name, uri)
-        lies_here = here is not None and (here.results / id_).is_dir()
-        return _of_trial(id_, here if lies_here and here is not None else _root(at, must=True)).to(place_of(device))
+        id_, made_in = registered.trial_of(name, uri)
+        here = _root(root) if (_root(root).results / id_).is_dir() else _root(made_in)
+        return _of_trial(id_, here).to(place_of(device))
     if isinstance(what, os.PathLike) or (Path(name) / CONFIG).is_file() or os.sep in name:
         return read_folder(Path(name)).to(place_of(device))
-    here = _root(root, must=True)
+    here = _root(root)
     id_ = name if ID.match(name) else best_of(name, here)
     return _of_trial(id_, here).to(place_of(device))
 
 
-def _root(path: str | Path | None, must: bool = False) -> Root | None:
-    """The root, if it is there; a metric is read, nothing is made."""
+def _root(path: str | Path | None) -> Root:
+    """The root, which has to be there: a metric is read, nothing is made."""
     folder = Path(path or os.environ.get("HUMANSIM_ROOT") or "humansim-runs").absolute()
-    if folder.is_dir():
-        return Root.at(folder)
-    if must:
-        raise BadInput(f"root {folder}: no such folder; name the one that was swept into (root=, --root, HUMANSIM_ROOT)")
-    return None
+    if not folder.is_dir():
+        raise BadInput(f"root {folder}: no such folder; name the one that was swept into (--root, HUMANSIM_ROOT)")
+    return Root.at(folder)
 
 
 def best_of(sweep: str, root: Root) -> str:
@@ -100,8 +104,7 @@ def _validation(result: Result) -> float | None:
     return sum(scores) / len(scores) if scores else None
 
 
-def _of_trial(id_: str, root: Root | None) -> Metric:
-    assert root is not None
+def _of_trial(id_: str, root: Root) -> Metric:
     folder = root.results / id_
     try:
         trial = Trial.model_validate_json((folder / "trial.json").read_bytes())
@@ -109,7 +112,9 @@ def _of_trial(id_: str, root: Root | None) -> Metric:
         ids = sorted(one.name for one in root.results.glob("*") if ID.match(one.name))
         raise BadInput(f"no trial {id_} under {root.path}{near(id_, ids)}") from None
     except ValueError:
-        raise BadInput(f"{folder / 'trial.json'}: damaged; restore it, or delete the folder and run the trial again") from None
+        raise BadInput(
+            f"{folder / 'trial.json'}: damaged; restore it, or delete the folder and run the trial again"
+        ) from None
     result = results.last(root, trial)
     if not isinstance(result, Result):
         how = results.state(root, trial).value

@@ -6,8 +6,8 @@
 
 Images are paths, Pillow pictures, numpy arrays or torch tensors, one or a batch (`humansim.accepted`). Where no
 gradient is asked for, images are judged as the trial's own were (threads, batches of one shape): on a CPU, files give
-the very bits that lie in its answers.parquet. Where one is, the metric is a loss: differentiable in the images and, after
-`metric.requires_grad_()`, in its weights.
+the very bits that lie in its answers.parquet. Where one is, the metric is a loss: differentiable in the images and,
+after `metric.requires_grad_()`, in its weights.
 """
 
 from collections.abc import Callable, Iterator
@@ -140,7 +140,9 @@ class Metric(nn.Module):
         if measure not in self.facts.calibration:
             protocol = self.facts.result.trial.protocol
             advice = "run it under protocol 'heldout'" if protocol == "all" else "its source is too small"
-            raise BadInput(f"{self._name}: no validation part (protocol {protocol!r}) to calibrate p_closer on; {advice}")
+            raise BadInput(
+                f"{self._name}: no validation part (protocol {protocol!r}) to calibrate p_closer on; {advice}"
+            )
         apart = self.distance(query, a, measure) - self.distance(query, b, measure)
         return torch.sigmoid(apart / self.facts.calibration[measure].temperature)
 
@@ -160,7 +162,7 @@ class Metric(nn.Module):
         """What people should know of this metric, as a page of Markdown."""
         from humansim.card import written
 
-        return written(self.facts)
+        return written(self.facts.result, self.facts.calibration, self.facts.sweeps)
 
     def extra_repr(self) -> str:
         return f"{self._name}, images {self.rule.name}, {'simulated judges' if self.facts.simulated else 'people'}"

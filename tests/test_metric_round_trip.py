@@ -41,7 +41,9 @@ TRIALS = {
     "bf16": SMALL.having({"precision": "bf16"}),
     "two threads": SMALL.having({"threads": 2}),
     "lite": PRETRAINED,
-    "lite, native, layer": PRETRAINED.having({"resize": "native", "resolution": 48, "layer": "blocks.2", "pool": "flat"}),
+    "lite, native, layer": PRETRAINED.having(
+        {"resize": "native", "resolution": 48, "layer": "blocks.2", "pool": "flat"}
+    ),
     "timm": PRETRAINED.having({"backbone": Variant("timm:resnet18", weights="random")}),
     "torchvision": PRETRAINED.having({"backbone": Variant("torchvision:resnet18", weights="random")}),
     "ensemble": PRETRAINED.having(
@@ -60,13 +62,21 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Root:
 
 
 def stored(root: Root, trial: Trial) -> tuple[pd.DataFrame, dict[str, Path]]:
-    """A trial's answers, and where the image of each name lies."""
+    """Some of a trial's answers, more than a batch, and where the image of each name lies."""
     judgements = prepare(trial, root).judgements
     answers = pd.read_parquet(results.folder(root, trial) / results.ANSWERS)
-    return answers, dict(zip(judgements.images, judgements.paths, strict=True))
+    return answers.sample(min(len(answers), 70), random_state=0), dict(
+        zip(judgements.images, judgements.paths, strict=True)
+    )
 
 
-@pytest.mark.parametrize("trial", TRIALS.values(), ids=TRIALS.keys())
+QUICK = ("miniature:vit_b_16", "tuplet", "head kept", "lora", "bf16", "lite", "pixels", "ssim", "no validation")
+
+
+@pytest.mark.parametrize(
+    "trial",
+    [pytest.param(t, id=name, marks=() if name in QUICK else pytest.mark.slow) for name, t in TRIALS.items()],
+)
 def test_files_give_the_stored_distances(trial: Trial, root: Root, tmp_path: Path) -> None:
     trial = plan.checked(trial)
     train.run(trial, root, device="cpu")
