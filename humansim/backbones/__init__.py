@@ -11,6 +11,7 @@ Facts given to the decorator are known without loading anything:
 - `pairwise`: it is no backbone but a metric of pairs (`module.Scorer`): no embeddings, one measure, "own";
 - `trainable`: whether there is anything to fine-tune;
 - `check`: what is wrong with its arguments, beyond their types: a function of them that raises BadInput;
+- `licence`: of the weights, as their publisher has it, or a function of the arguments; left out where not known;
 - `layers`: modules of the trunk, from its input to its end, whose outputs a depth curve is drawn over.
 
 torch, timm, torchvision and open_clip are imported inside the functions, so that planning a sweep stays instant.

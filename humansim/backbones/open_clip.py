@@ -53,6 +53,7 @@ def _facts(architecture: str, resolution: int, features: int, parameters: float)
         "resolution": resolution,
         "native": Native(resolution, resolution),
         "pretraining": WIT,
+        "licence": "MIT (OpenAI)",
         "family": "transformer" if transformer else "cnn",
         "features": features,
         "parameters": parameters,

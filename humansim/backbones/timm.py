@@ -18,6 +18,7 @@ CONVNEXT = "convnext_base.fb_in1k"
     resolution=224,
     native=Native(518, 518),
     pretraining=Pretraining("self-supervised", "DINOv2", "LVD-142M", 142_000_000),
+    licence="Apache-2.0 (Meta)",
     family="transformer",
     features=768,
     parameters=86.6,
@@ -44,6 +45,7 @@ def dinov2_vit_b_14(*, weights: Weights = "pretrained", init_seed: int = 0) -> "
     features=768,
     parameters=92.9,
     files=lambda **_: _files(SIGLIP2),
+    licence=lambda **_: _licence(SIGLIP2),
     layers=tuple(f"blocks.{i}" for i in range(12)),
 )
 def siglip2_vit_b_16(*, weights: Weights = "pretrained", init_seed: int = 0) -> "Backbone":
@@ -64,6 +66,7 @@ def siglip2_vit_b_16(*, weights: Weights = "pretrained", init_seed: int = 0) -> 
     features=1024,
     parameters=87.6,
     files=lambda **_: _files(CONVNEXT),
+    licence=lambda **_: _licence(CONVNEXT),
     layers=tuple(f"stages.{i}" for i in range(4)),
 )
 def convnext_base(*, weights: Weights = "pretrained", init_seed: int = 0) -> "Backbone":
@@ -95,7 +98,15 @@ def _files(name: str, **_: Any) -> tuple[WeightFile, ...]:
     return (WeightFile.on_hub(published.hf_hub_id, published.hf_hub_filename or "model.safetensors", or_else=own),)
 
 
-@backbone(resolution=224, names=_names, files=_files)
+def _licence(name: str, **_: Any) -> str:
+    import timm as library
+
+    published = library.models.get_pretrained_cfg(name)
+    told = None if published is None else published.license
+    return f"{told}, as timm records it" if told else "unknown"
+
+
+@backbone(resolution=224, names=_names, files=_files, licence=_licence)
 def timm(name: str, /, *, weights: Weights = "pretrained", init_seed: int = 0) -> "Backbone":
     """Any image model of timm: the features before its classifier, its own normalisation.
 

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 Weights = Literal["imagenet", "random"]
 IMAGENET = Pretraining("supervised", "cross-entropy", "ImageNet-1k", 1_281_167)
+# torchvision's README: "may have their own licenses or terms and conditions derived from the dataset used for training".
+LICENCE = "torchvision (BSD-3-Clause); terms derived from ImageNet's, research use, may apply"
 PUBLISHED = "https://download.pytorch.org/models"
 RESNET50 = WeightFile.at(f"{PUBLISHED}/resnet50-0676ba61.pth")
 EFFICIENTNET_V2_M = WeightFile.at(f"{PUBLISHED}/efficientnet_v2_m-dc08266a.pth")
@@ -21,6 +23,7 @@ ALEXNET = WeightFile.at(f"{PUBLISHED}/alexnet-owt-7be5be79.pth")
     resolution=224,
     native=Native(224, 256, "bilinear"),
     pretraining=IMAGENET,
+    licence=LICENCE,
     family="cnn",
     features=2048,
     parameters=23.5,
@@ -41,6 +44,7 @@ def resnet50(*, weights: Weights = "imagenet", init_seed: int = 0) -> "Backbone"
     resolution=224,
     native=Native(480, 480, "bilinear"),
     pretraining=IMAGENET,
+    licence=LICENCE,
     family="cnn",
     features=1280,
     parameters=52.9,
@@ -61,6 +65,7 @@ def efficientnet_v2_m(*, weights: Weights = "imagenet", init_seed: int = 0) -> "
     resolution=224,
     native=Native(224, 256, "bilinear"),
     pretraining=IMAGENET,
+    licence=LICENCE,
     family="transformer",
     features=768,
     parameters=85.8,
@@ -81,6 +86,7 @@ def vit_b_16(*, weights: Weights = "imagenet", init_seed: int = 0) -> "Backbone"
     resolution=224,
     native=Native(224, 256, "bilinear"),
     pretraining=IMAGENET,
+    licence=LICENCE,
     family="cnn",
     features=9216,
     parameters=2.5,
