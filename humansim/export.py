@@ -1,6 +1,7 @@
 """A metric as a folder in Hugging Face's style, which `humansim.load` reads; its embedding as a program of torch."""
 
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,7 @@ def write_program(metric: Metric, file: Path) -> float:
     apart = float((found - expected).abs().max() / expected.abs().max())
     if not apart <= CLOSE:
         raise BadInput(f"the exported program gives other embeddings: they differ by {apart:.2g} of the largest value")
-    with written_whole(file) as temporary, open(temporary, "wb") as out:
+    with written_whole(file) as temporary, open(temporary, "wb") as out, warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of weights that lie channels last: they are whole all the same
         torch.export.save(program, out)
     return apart

@@ -125,7 +125,8 @@ class Metric(nn.Module):
         if isinstance(self.judge, Scorer):
             return self._in_batches(self.judge, a, b)
         first, second = (self.embed(images) for images in (a, b))
-        return distance(*torch.broadcast_tensors(first, second), measure)  # type: ignore[no-untyped-call]
+        count = max(sizes)
+        return distance(first.expand(count, -1), second.expand(count, -1), measure)
 
     def p_closer(self, query: Images, a: Images, b: Images, measure: str | None = None) -> Tensor:
         """The probability that a person finds b closer to the query than a [n], as validation's votes calibrate it.

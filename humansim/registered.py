@@ -107,15 +107,15 @@ def register(folder: Path, name: str, uri: str, tags: dict[str, str]) -> str:
         from mlflow.models import ModelSignature
         from mlflow.types import ColSpec, Schema
 
-        if client.get_experiment_by_name(EXPERIMENT) is None:
-            local = (database.parent / "artifacts" / EXPERIMENT).as_uri() if uri.startswith("sqlite:///") else None
-            client.create_experiment(EXPERIMENT, artifact_location=local)
+        known = client.get_experiment_by_name(EXPERIMENT)
+        local = (database.parent / "artifacts" / EXPERIMENT).as_uri() if uri.startswith("sqlite:///") else None
+        experiment = known.experiment_id if known else client.create_experiment(EXPERIMENT, artifact_location=local)
         signature = ModelSignature(
             Schema([ColSpec("string", "a"), ColSpec("string", "b"), ColSpec("string", "query", required=False)]),
             Schema([ColSpec("double", "distance"), ColSpec("double", "p_closer", required=False)]),
         )
         example = pd.DataFrame({"a": [_square(40)], "b": [_square(200)]})
-        with _at(uri), mlflow.start_run(experiment_id=client.get_experiment_by_name(EXPERIMENT).experiment_id):
+        with _at(uri), mlflow.start_run(experiment_id=experiment):
             mlflow.set_tags(tags)
             made: Any = mlflow.pyfunc.log_model(
                 name="metric",

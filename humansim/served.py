@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 from mlflow.models import set_model
-from mlflow.pyfunc import PythonModel
+from mlflow.pyfunc.model import PythonModel
 from PIL import Image, UnidentifiedImageError
 
 from humansim.errors import BadInput
@@ -21,7 +21,7 @@ from humansim.errors import BadInput
 COLUMNS = ("a", "b")
 
 
-class Served(PythonModel):  # type: ignore[misc]
+class Served(PythonModel):
     def load_context(self, context: Any) -> None:
         from humansim.loading import read_folder
         from humansim.machine import place_of

@@ -1,4 +1,4 @@
-"""A finished trial as a metric: what it takes, what it refuses, what it gives; in the place of LPIPS and torchmetrics."""
+"""A finished trial as a metric: what it takes, refuses and gives; in the place of LPIPS and of torchmetrics."""
 
 import subprocess
 import sys
@@ -80,7 +80,7 @@ def test_floats_are_resized_nearly_as_pillow_does(root: Root) -> None:
     smooth = Image.fromarray(np.random.default_rng(0).integers(0, 256, (6, 7, 3), dtype=np.uint8)).resize((50, 40))
     pixels = humansim.load(PLAIN.id, root=root.path, device="cpu")
     floats = torch.from_numpy(np.asarray(smooth) / np.float32(255)).permute(2, 0, 1)
-    assert (pixels.embed(floats) - pixels.embed(smooth)).abs().max() < 1.5 / 255
+    assert (pixels.embed(floats) - pixels.embed(smooth)).abs().max() < 3 / 255  # Pillow rounds after each of two passes
 
 
 def test_one_image_is_held_against_many_and_equal_ones_are_at_zero(metric: Metric, pictures: np.ndarray) -> None:
@@ -219,6 +219,7 @@ def test_p_closer_is_the_calibrated_probability(metric: Metric, root: Root, pict
     assert calibration.validation.n == len(some)
 
 
+@pytest.mark.filterwarnings("ignore:The parameter 'pretrained':UserWarning", "ignore:Arguments other than:UserWarning")
 def test_in_the_place_of_lpips(root: Root) -> None:
     """The real package and ours, with the same weights: the same call, the same shape, the same numbers."""
     trial = plan.checked(PLAIN.having({"backbone": Variant("lpips", weights="random"), "resolution": 64}))
@@ -331,7 +332,7 @@ def test_weights_that_have_changed_since_are_refused(root: Root, tmp_path: Path)
     result = results.Result.model_validate_json(file.read_bytes())
     result.provenance["weights"]["fingerprint"] = "0" * 64
     file.write_text(result.model_dump_json())
-    with pytest.raises(BadInput, match="others than those it ran with .*not 000000000000"):
+    with pytest.raises(BadInput, match=r"others than those it ran with .*not 000000000000"):
         humansim.load(PLAIN.id, root=tmp_path)
 
 
@@ -412,7 +413,7 @@ def test_registered_it_is_loaded_again_and_serves(shoes: Path, root: Root, monke
     assert torch.equal(metric.distance("a.png", "b.png"), distance)
     with pytest.raises(BadInput, match="model"):
         humansim.load("models:/nothing/1", tracking=uri)
-    with pytest.raises(BadInput, match="runs:/0"):
+    with pytest.raises(BadInput, match="^runs:/0"):
         humansim.load("runs:/0", tracking=uri)
 
     with warnings.catch_warnings():
@@ -427,5 +428,5 @@ def test_registered_it_is_loaded_again_and_serves(shoes: Path, root: Root, monke
     assert found["distance"].tolist() == [distance.item()] * 2
     assert found["p_closer"].tolist() == [expected.p_closer("query.png", "a.png", "b.png").item()] * 2
     assert "p_closer" not in served.predict(rows[["a", "b"]])
-    with pytest.raises(Exception, match="neither the path of a file here nor the base64"):
+    with pytest.raises(Exception, match="neither the path"):
         served.predict(rows[["a", "b"]].replace("a.png", "gone.png"))

@@ -74,7 +74,7 @@ class Backbone(nn.Module):
         """
         images = ((images - self.mean) / self.std).to(self.mean.dtype)  # a network in half precision wants its own
         features: Any = self.trunk(images) if self.layer is None else self._output_of(self.layer, images)
-        return self._pooled(features, len(images))
+        return self._pooled(features, images.shape[0])  # len would fix it in an exported program
 
     def _output_of(self, layer: str, images: Tensor) -> Any:
         """What a layer gives the last time that it is called in a pass; what comes behind it is not computed."""
@@ -96,7 +96,7 @@ class Backbone(nn.Module):
         return seen[-1] if seen else None
 
     def _pooled(self, features: Any, count: int) -> Tensor:
-        if not isinstance(features, Tensor) or features.ndim < 2 or len(features) != count:
+        if not isinstance(features, Tensor) or features.ndim < 2 or features.shape[0] != count:
             raise BadInput(f"layer {self.layer}: its output is not one tensor with a row for each image")
         pool = self.pool
         if pool is None and self.layer is not None:

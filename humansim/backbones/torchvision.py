@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 Weights = Literal["imagenet", "random"]
 IMAGENET = Pretraining("supervised", "cross-entropy", "ImageNet-1k", 1_281_167)
-# torchvision's README: "may have their own licenses or terms and conditions derived from the dataset used for training".
+# Its README: they "may have their own licenses or terms and conditions derived from the dataset used for training".
 LICENCE = "torchvision (BSD-3-Clause); terms derived from ImageNet's, research use, may apply"
 PUBLISHED = "https://download.pytorch.org/models"
 RESNET50 = WeightFile.at(f"{PUBLISHED}/resnet50-0676ba61.pth")
