@@ -413,7 +413,7 @@ def test_registered_it_is_loaded_again_and_serves(shoes: Path, root: Root, monke
     assert torch.equal(metric.distance("a.png", "b.png"), distance)
     with pytest.raises(BadInput, match="model"):
         humansim.load("models:/nothing/1", tracking=uri)
-    with pytest.raises(BadInput, match="^runs:/0"):
+    with pytest.raises(BadInput, match=r"^runs:/0"):
         humansim.load("runs:/0", tracking=uri)
 
     with warnings.catch_warnings():
