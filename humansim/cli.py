@@ -11,6 +11,7 @@ from humansim import (
     cli_completion,
     cli_data,
     cli_doctor,
+    cli_export,
     cli_help,
     cli_plan,
     cli_status,
@@ -153,6 +154,7 @@ def _parser() -> argparse.ArgumentParser:
     cli_data.add(commands, where, output)
     cli_weights.add(commands, output)
     cli_trial.add(commands, where, track, output)
+    cli_export.add(commands, where, track, output)
     one = command(
         "score",
         _score,
