@@ -117,6 +117,8 @@ def result(seed: int, epochs: int) -> Result:
         "simulated_judges": True,
         "shared": {"contaminated": False},
         "backbone": {"family": "cnn", "features": 2048, "parameters": 25_000_000, "pretraining": None},
+        "fit": 1000,
+        "embedded": 2000,
     }
     return Result(
         trial=trial,

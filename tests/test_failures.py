@@ -4,6 +4,7 @@ import ctypes
 import errno
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 import test_launch
 from test_launch import finished
 
+from humansim import plan, results
 from humansim.launch import Follow, on_ray
 from humansim.plan import Ledger
 from humansim.results import Failure, Outcome, Result
@@ -85,11 +87,11 @@ def test_a_poisoned_trial_ends_with_its_reason_and_costs_the_others_nothing(tmp_
 
 
 def hungry(trial: Trial, root: Root, *, report: Callable, **more: object) -> Result:
-    """Wants a whole GPU, says so by failing; one even more."""
+    """The first three want a whole GPU, say so by failing; one even more."""
     given = on_ray.ray.get_runtime_context().get_assigned_resources()["GPU"]
     with (root.path / f"given-{trial.seed}").open("a") as file:
         file.write(f"{given} ")
-    if given < 1 or trial.seed == 0:
+    if (trial.seed in (1, 2) and given < 1) or trial.seed == 0:
         raise MemoryError("CUDA out of memory")
     return finished(trial, root, report=report)
 
@@ -100,11 +102,39 @@ def test_who_runs_out_of_memory_is_asked_again_with_more_at_most_twice(
     monkeypatch.setattr(on_ray, "_gpu_memory", lambda: 80 << 30)
     root = Root.at(tmp_path)
     peaks = {0: 15 << 30, 1: 15 << 30, 2: 1 << 30}  # a quarter, a quarter, an eighth
-    ended = launched(root, hungry, 3, peak=lambda trial: peaks[trial.seed])
+    # There are so many others that these are no large part of the work, and get no more than they need.
+    ended = launched(root, hungry, 12, peak=lambda trial: peaks.get(trial.seed, 1 << 30))
     given = {seed: (tmp_path / f"given-{seed}").read_text().split() for seed in peaks}
     assert given == {0: ["0.25", "0.5", "1.0"], 1: ["0.25", "0.5", "1.0"], 2: ["0.125", "0.25", "0.5"]}
-    assert isinstance(ended[1], Result)
-    assert {seed: ended[seed].kind for seed in (0, 2)} == {0: "oom", 2: "oom"}
+    failed = {seed: outcome.kind for seed, outcome in ended.items() if isinstance(outcome, Failure)}
+    assert failed == {0: "oom", 2: "oom"}
+
+
+def counted(trial: Trial, root: Root, *, report: Callable, **more: object) -> Result:
+    with (root.path / f"ran-{trial.seed}").open("a") as file:
+        file.write("once ")
+    return finished(trial, root, report=report)
+
+
+def test_what_another_sweep_runs_is_waited_for_and_not_run_again(tmp_path: Path) -> None:
+    root, claimed = Root.at(tmp_path), threading.Event()
+    shared, *others = [plan.checked(Trial(paradigm=Variant("triplet"), seed=seed)) for seed in range(3)]
+
+    def another_sweep() -> None:
+        with results.claimed(root, shared):
+            claimed.set()
+            end = time.monotonic() + 120  # it lasts until the others have ended, which do not wait for it
+            while any(results.load(root, other) is None for other in others) and time.monotonic() < end:
+                time.sleep(0.1)
+            counted(shared, root, report=lambda row: None)
+
+    thread = threading.Thread(target=another_sweep)
+    thread.start()
+    claimed.wait()
+    ended = launched(root, counted, 3)
+    thread.join()
+    assert all(isinstance(outcome, Result) for outcome in ended.values())
+    assert [(tmp_path / f"ran-{seed}").read_text() for seed in range(3)] == ["once "] * 3
 
 
 def no_space(trial: Trial, root: Root, *, report: Callable, **more: object) -> Result:

@@ -42,7 +42,7 @@ from humansim.errors import BadInput
 from humansim.launch import Follow, Runner, attempt, failed, raised
 from humansim.probes import Probe
 from humansim.pruning import Bar
-from humansim.results import Failure, Pruned, Result
+from humansim.results import Failure, Pruned, Result, State
 from humansim.root import Root
 from humansim.search import Search
 from humansim.spec import Trial
@@ -236,6 +236,9 @@ def _trainable(config: dict[str, Any], root: Root, runner: Runner, patience: flo
     trial, bar = Trial.model_validate_json(config["trial"]), dict(config["bar"])
     if results.load(root, trial, bar) is not None:  # its last process was killed, and the driver has said why
         return
+    if results.state(root, trial) is State.RUNNING:  # for another sweep, or in a process that was taken for dead
+        tune.report({"elsewhere": True})
+        return
     results.begin(root, trial, config["gpu"] * config["workers"])
     if config["workers"] > 1:
         _run_with_workers(trial, root, bool(config["gpu"]), bar)
@@ -368,6 +371,7 @@ class _Feed(Searcher):
         self.packer = Packer(search, place, peak)
         self.given: dict[str, tuple[Trial, Share]] = {}
         self.deaths = _Deaths(root)
+        self.elsewhere: set[str] = set()  # Tune trials that found theirs running elsewhere
         self.moved: Counter[str] = Counter()  # how often each trial was asked for again since its nodes had died
         self.looked = time.monotonic()
         self.error: Exception | None = None
@@ -413,6 +417,8 @@ class _Feed(Searcher):
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         if "row" in result:
             self.follow.epoch(self.given[trial_id][0], result["row"])
+        if "elsewhere" in result:
+            self.elsewhere.add(trial_id)
         if "full" in result:
             self.error = self.error or OSError(errno.ENOSPC, result["full"])
 
@@ -422,6 +428,9 @@ class _Feed(Searcher):
         try:
             outcome = results.load(self.root, trial, bar)
             if outcome is None and self.error is not None:
+                return
+            if outcome is None and trial_id in self.elsewhere:
+                self.packer.later(trial, share)
                 return
             patience = time.monotonic() + VISIBLE_WITHIN
             while outcome is None and not error and time.monotonic() < patience:

@@ -1,6 +1,7 @@
 """How much of a machine a trial gets: so many of them at once that nothing lies idle, and none runs out of memory."""
 
 import math
+import time
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from humansim.search import Search
 
 READY = 16  # trials that are kept ready to start: the driver is not waited for
+ELSEWHERE = 5.0  # seconds until it is looked again at a trial that another sweep runs
 TIMES = 2  # that a trial which ran out of memory is asked again, each time with more
 
 
@@ -99,6 +101,7 @@ class Packer:
     def __init__(self, search: "Search", place: Place, peak: Callable[[Trial], int | None]) -> None:
         self.search, self.place, self.peak = search, place, peak
         self._again: deque[tuple[Trial, Share]] = deque()  # ran out of memory, lost its node, or had to wait for room
+        self._later: deque[tuple[float, Trial, Share]] = deque()  # when to ask again for what runs elsewhere
         self._short: Counter[str] = Counter()  # how often each trial ran out of memory
         self._least: dict[str, Share] = {}  # what trials of the same conditions need: with less, one ran out of memory
         self._paces: dict[str, dict[float, list[float]]] = {}  # images/s under conditions with a share of a GPU
@@ -106,10 +109,12 @@ class Packer:
     @property
     def done(self) -> bool:
         """Nothing is left to start or to wait for."""
-        return self.search.done and not self._again
+        return self.search.done and not self._again and not self._later
 
     def next(self) -> tuple[Trial, Share] | None:
         """The next trial to start; None if there is none, or none before others have ended."""
+        while self._later and self._later[0][0] <= time.monotonic():
+            self._again.append(self._later.popleft()[1:])
         if self._again:
             return self._again.popleft()
         trial = self.search.ask()
@@ -136,6 +141,10 @@ class Packer:
     def again(self, trial: Trial, share: Share) -> None:
         """It ended without an outcome, by no fault of its own."""
         self._again.append((trial, share))
+
+    def later(self, trial: Trial, share: Share) -> None:
+        """Another sweep runs it: what comes of it is looked for again after a while, in which the room is others'."""
+        self._later.append((time.monotonic() + ELSEWHERE, trial, share))
 
     def put_back(self, trial: Trial, share: Share) -> None:
         """It could not be started: it is the next one again."""
