@@ -5,7 +5,7 @@ import sys
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
-from humansim import __version__, cli_data, cli_plan, cli_status, cli_trial, cli_weights
+from humansim import __version__, cli_data, cli_plan, cli_report, cli_status, cli_trial, cli_weights
 
 if TYPE_CHECKING:
     from humansim.results import Kind
@@ -25,6 +25,7 @@ examples:
   humansim plan sweeps/demo.py                     what would run, and what is there already
   humansim sweep sweeps/demo.py                    run it; again: run what is missing
   humansim retry demo                              run what failed again
+  humansim report pretrained thesis                what they found, on one page
   humansim score distances.csv                     another metric's distances, honest numbers"""
 
 
@@ -134,6 +135,7 @@ def _parser() -> argparse.ArgumentParser:
         help="those that failed in this way (default: all)",
     )
     cli_status.add(commands, where, output)
+    cli_report.add(commands, where, track)
     one = command("list", _list, "list what is registered, and the sweeps that come along", output)
     kinds = ("backbones", "paradigms", "tunings", "sources", "optimizers", "measures", "sweeps")
     one.add_argument("kind", nargs="?", choices=kinds)
