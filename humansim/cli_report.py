@@ -29,7 +29,9 @@ def add(commands: Any, where: argparse.ArgumentParser, track: argparse.ArgumentP
         parents=[where, track],
     )
     one.set_defaults(command=_report)
-    one.add_argument("sweeps", metavar="SWEEP", nargs="+", help="a submitted sweep, or its file; all go into one report")
+    one.add_argument(
+        "sweeps", metavar="SWEEP", nargs="+", help="a submitted sweep, or its file; all go into one report"
+    )
     one.add_argument(
         "--merge",
         action="append",

@@ -1,7 +1,7 @@
 """The report: one page that a supervisor can read, the same as Markdown, and its tables for LaTeX and as CSV.
 
-From a verdict on the page one gets to its file (`analysis/h3_...py`), to its row (`data/verdicts.csv`), to the runs that
-it rests on (marked in `data/runs.csv` and in the page's last table) and to these in MLflow.
+From a verdict on the page one gets to its file (`analysis/h3_...py`), to its row (`data/verdicts.csv`), to the runs
+that it rests on (marked in `data/runs.csv` and in the page's last table) and to these in MLflow.
 """
 
 import base64
@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
@@ -112,7 +111,9 @@ def write(
     """
     tell("tables")
     held = ceilings.table(trials, answers)
-    pages = {trial: f"{store.page}/runs/{run}" for one in sweeps for store in one.stores for trial, run in store.runs.items()}
+    pages = {
+        trial: f"{store.page}/runs/{run}" for one in sweeps for store in one.stores for trial, run in store.runs.items()
+    }
     verdicts = tables.summary(judged)
     leaked = tables.leaked(leakage(trials, answers))
     untuned, tuned = tables.untuned(trials, answers, held), tables.tuned(trials, answers)
@@ -134,7 +135,9 @@ def write(
         "sweeps": sweeps,
         "trials": trials,
         "n_triplets": len(answers.choice),
-        "hypotheses": [_told(one.number, one.name, one.file, judged[one.number], parts, answers, sweeps) for one in HYPOTHESES],
+        "hypotheses": [
+            _told(one.number, one.name, one.file, judged[one.number], parts, answers, sweeps) for one in HYPOTHESES
+        ],
         "verdicts": verdicts,
         "sets": sets,
         "leaked": leaked,
@@ -187,7 +190,8 @@ def _in_markdown(text: object) -> str:
 LATEX_MEANS = {
     **{mark: f"\\{mark}" for mark in "&%$#_{}"},
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
-    **{"<": "$<$", ">": "$>$", "−": "$-$", "±": r"$\pm$", "–": "--", "×": r"$\times$", "\n": " "},
+    **{"<": "$<$", ">": "$>$", "±": r"$\pm$", "\n": " "},
+    **{"\N{MINUS SIGN}": "$-$", "\N{EN DASH}": "--", "\N{MULTIPLICATION SIGN}": r"$\times$"},
 }
 
 
@@ -212,7 +216,9 @@ def _answer(judged: Mapping[int, Verdict], untuned: Table | None) -> list[str]:
         for outcome in ("supported", "refuted", "undecided")
     }
     counted = "; ".join(
-        f"{len(which)} {'is' if len(which) == 1 else 'are'} {outcome}" + (f" ({', '.join(which)})" if which else "")
+        f"{len(which)} {'is' if len(which) == 1 else 'are'} {outcome} ({', '.join(which)})"
+        if which
+        else f"none is {outcome}"
         for outcome, which in by.items()
     )
     told = [f"Of the nine hypotheses, {counted}."]
@@ -225,7 +231,11 @@ def _answer(judged: Mapping[int, Verdict], untuned: Table | None) -> list[str]:
         told.append(
             f"The best model as it comes is {best['model']}: {tables.percent(best['score'])} % 2AFC "
             f"{tables.between((best['low'], best['high']), tables.percent)}, mean over {best['sets']} sets"
-            + (f"; the best floor, {floors.iloc[0]['model']}, {tables.percent(floors.iloc[0]['score'])} %" if len(floors) and len(models) else "")
+            + (
+                f"; the best floor, {floors.iloc[0]['model']}, {tables.percent(floors.iloc[0]['score'])} %"
+                if len(floors) and len(models)
+                else ""
+            )
             + f"; the best possible is {people['People: best possible']} %, chance 50 %."
         )
     return told
@@ -236,7 +246,9 @@ def _partial(sweeps: Sequence[Swept]) -> list[str]:
     told = []
     for one in sweeps:
         if one.planned is None:
-            told.append(f"{one.name}: {one.finished:,} trials; its definition is not at hand, so what is missing is not known.")
+            told.append(
+                f"{one.name}: {one.finished:,} trials; its definition is not at hand, so what is missing is not known."
+            )
         elif one.finished < one.planned:
             told.append(f"{one.name}: {one.finished:,} of {one.planned:,} trials have finished.")
     return told
@@ -324,7 +336,14 @@ def _made(trials: pd.DataFrame) -> list[tuple[str, str]]:
         ("Seeds of the fine-tunings", ", ".join(map(str, seeds)) or "none: nothing was trained"),
         ("Versions", ", ".join(f"{name} {version}" for name, version in versions.items()) or "not recorded"),
         ("Data, SHA-256", ", ".join(sorted({str(data)[:16] for data in trials["data"]}))),
-        ("Judges", "simulated" if trials["simulated"].all() else "people" if not trials["simulated"].any() else "some simulated"),
+        (
+            "Judges",
+            "simulated"
+            if trials["simulated"].all()
+            else "people"
+            if not trials["simulated"].any()
+            else "some simulated",
+        ),
     ]
 
 
@@ -338,7 +357,7 @@ def _missing(trials: pd.DataFrame, judged: Mapping[int, Verdict], left_out: Sequ
     told += [f"{', '.join(which)}: {what}" for what, which in partial.items()]
     if "paradigm" in trials and trials["paradigm"].notna().any():
         repeats = trials[trials["paradigm"].notna()].groupby("cell").size()
-        if (once := int((repeats == 1).sum())):
+        if once := int((repeats == 1).sum()):
             told.append(
                 f"{once:,} of {len(repeats):,} fine-tuned cells were trained once: of these it cannot be told what "
                 "another seed would give."

@@ -16,7 +16,7 @@ from humansim.scores import CHANCE
 
 RESAMPLES = 2000  # of the intervals of single models, of which there are hundreds
 UNTUNED = ("floor", "untrained", "metric", "pretrained")
-UNKNOWN = "–"
+MINUS, UNKNOWN = "\N{MINUS SIGN}", "\N{EN DASH}"
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Table:
 
 def points(share: float) -> str:
     """A difference in points of 2AFC, with its sign: "+1.25"."""
-    return UNKNOWN if np.isnan(share) else f"{100 * share:+.2f}".replace("-", "−")
+    return UNKNOWN if np.isnan(share) else f"{100 * share:+.2f}".replace("-", MINUS)
 
 
 def percent(share: float) -> str:
@@ -81,9 +81,12 @@ def p_value(p: float) -> str:
 def claimed(verdict: Verdict) -> str:
     """What the claim says of the effect: "> 1.00"."""
     least = f"{100 * verdict.smallest:.2f}"
-    return {"greater": f"> {least}", "less": f"< −{least}", "different": f"beyond ±{least}", "same": f"within ±{least}"}[
-        verdict.direction
-    ]
+    return {
+        "greater": f"> {least}",
+        "less": f"< {MINUS}{least}",
+        "different": f"beyond ±{least}",
+        "same": f"within ±{least}",
+    }[verdict.direction]
 
 
 def summary(judged: Mapping[int, Verdict]) -> Table:
@@ -96,8 +99,8 @@ def summary(judged: Mapping[int, Verdict]) -> Table:
         rows.append(
             (
                 Link(f"H{one.number}", f"#h{one.number}"),
-                verdict.claim,
                 verdict.outcome,
+                verdict.claim,
                 points(verdict.effect),
                 between((low, high)),
                 claimed(verdict),
@@ -125,11 +128,14 @@ def summary(judged: Mapping[int, Verdict]) -> Table:
     level = {one.level for one in judged.values()}
     shown = f"{100 * max(level):g} % interval"
     columns = (
-        *(Column("No."), Column("Claim"), Column("Outcome", "outcome"), Column("Effect", "number")),
+        *(Column("No."), Column("Outcome", "outcome"), Column("Claim"), Column("Effect", "number")),
         *(Column(shown, "number"), Column("Supported if", "number"), Column("p, corrected", "number")),
-        *(Column("Triplets", "number"), Column("Thesis, by eye")),
+        *(Column("Triplets", "number"), Column("Thesis")),
     )
-    caption = "The nine hypotheses. Effects in points of 2AFC score; p is of the decision, corrected for all nine (Holm)."
+    caption = (
+        "The nine hypotheses. Effects in points of 2AFC score; p is of the decision, corrected for all nine (Holm). "
+        "What the thesis concluded was seen by eye."
+    )
     return Table("verdicts", caption, columns, tuple(rows), pd.DataFrame(exact))
 
 
@@ -162,8 +168,8 @@ def of_sets(answers: Answers) -> Table:
         here = answers.set == s
         judges = np.unique(answers.judges[here])
         queries, trials = (len(np.unique(of[here])) for of in (answers.query, answers.judgement))
-        told = "unknown" if judges[-1] == 0 else "–".join(str(n) for n in dict.fromkeys((judges[0], judges[-1])))
-        fresh, best = people.loc[name, "fresh_judge"], people.loc[name, "best"]
+        told = "unknown" if judges[-1] == 0 else UNKNOWN.join(str(n) for n in dict.fromkeys((judges[0], judges[-1])))
+        fresh, best = (people[what].to_dict()[name] for what in ("fresh_judge", "best"))
         n = int(here.sum())
         rows.append((name, f"{n:,}", f"{queries:,}", f"{trials:,}", told, percent(fresh), percent(best)))
         exact.append({"set": name, "queries": queries, "judgement_trials": trials, "judges": told, **people.loc[name]})
@@ -179,28 +185,34 @@ def of_sets(answers: Answers) -> Table:
     return Table("sets", caption, columns, tuple(rows), pd.DataFrame(exact))
 
 
-def labels(trials: pd.DataFrame) -> pd.Series:
-    """cell -> a name that tells it from all others: the model, the paradigm, and the axes in which models differ."""
+AXES = (
+    *("fit_on", "protocol", "source", "source.size", "resolution", "resize", "layer", "pool", "precision", "tuning"),
+    *("head", "optimizer", "lr", "epochs", "batch_size", "batch_norm", "fit_size", "workers"),
+)
+
+
+def labels(trials: pd.DataFrame) -> dict[str, str]:
+    """cell -> a name that tells it from all others: the model, the paradigm, and the axes in which its likes differ."""
     first = trials.sort_index().drop_duplicates("cell").set_index("cell")
-    axes = [
-        axis
-        for axis in (
-            *("fit_on", "protocol", "source", "source.size", "resolution", "resize", "layer", "pool", "precision"),
-            *("tuning", "head", "optimizer", "lr", "epochs", "batch_size", "fit_size"),
-            *sorted(column for column in first if str(column).startswith(("paradigm.", "tuning."))),
-        )
-        if axis in first
-    ]
-    name = first["model"].astype(str)
-    if "paradigm" in first:
-        name = name.where(first["paradigm"].isna(), name + " " + first["paradigm"].astype(str))
-    for axis in axes:
-        alike = first[axis].astype(object).where(first[axis].notna(), None).groupby(name).nunique(dropna=False)
-        differs = name.map(alike) > 1
-        told = first[axis].map(lambda value: f"{value:g}" if isinstance(value, float) else str(value))
-        name = name.where(~differs | first[axis].isna(), name + f", {axis.replace('_', ' ')} {{}}")
-        name = pd.Series([n.replace("{}", t) for n, t in zip(name, told, strict=True)], index=name.index)
-    return name
+    arguments = sorted(str(name) for name in first if str(name).startswith(("paradigm.", "tuning.")))
+    told = {axis: first[axis].map(_value).to_dict() for axis in ("paradigm", *AXES, *arguments) if axis in first}
+    names = {str(cell): str(model) for cell, model in first["model"].items()}
+    for axis, values in told.items():
+        alike: dict[str, set[str]] = {}
+        for cell, name in names.items():
+            alike.setdefault(name, set()).add(values[cell])
+        for cell, name in names.items():
+            if values[cell] and axis == "paradigm":
+                names[cell] = f"{name} {values[cell]}"
+            elif values[cell] and len(alike[name]) > 1:
+                names[cell] = f"{name}, {axis.replace('_', ' ')} {values[cell]}"
+    return names
+
+
+def _value(value: object) -> str:
+    if value is None or value != value:
+        return ""
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def untuned(trials: pd.DataFrame, answers: Answers, held: pd.DataFrame) -> Table | None:
@@ -307,7 +319,8 @@ def measures(trials: pd.DataFrame, answers: Answers) -> Table | None:
     if own["measure"].nunique() < 2:
         return None
     exact = own.pivot_table(index="cell", columns="measure", values="score").rename_axis(columns=None)
-    exact = exact.assign(model=labels(some)).sort_values("model")
+    named = labels(some)
+    exact = exact.assign(model=[named[str(cell)] for cell in exact.index]).sort_values("model")
     names = [name for name in ("cosine", "l2", "l1") if name in exact]
     rows = tuple((row["model"], *(percent(row[name]) for name in names)) for _, row in exact.iterrows())
     caption = "Models as they come under each similarity measure: mean 2AFC score over the sets, in per cent."
@@ -344,7 +357,7 @@ def every(trials: pd.DataFrame, answers: Answers, held: pd.DataFrame) -> Table:
     reported = dict(zip(trials["cell"], trials["measure"], strict=True))
     own = scored[scored["measure"] == scored["cell"].map(reported)]
     wide = own.pivot_table(index="cell", columns="set", values="score").reindex(columns=list(answers.sets))
-    wide = wide.loc[named[wide.index].sort_values().index]
+    wide = wide.loc[sorted(wide.index, key=lambda cell: named[cell])]
     rows = tuple(
         (named[str(cell)], *(percent(row[name]) for name in answers.sets), percent(row.mean()))
         for cell, row in wide.iterrows()
@@ -355,9 +368,7 @@ def every(trials: pd.DataFrame, answers: Answers, held: pd.DataFrame) -> Table:
     return Table("scores", caption, columns, rows, exact)
 
 
-def runs(
-    trials: pd.DataFrame, answers: Answers, judged: Mapping[int, Verdict], pages: Mapping[str, str]
-) -> Table:
+def runs(trials: pd.DataFrame, answers: Answers, judged: Mapping[int, Verdict], pages: Mapping[str, str]) -> Table:
     """Every run, with the hypotheses that rest on it.
 
     Args:
