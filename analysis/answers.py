@@ -229,8 +229,8 @@ def facts(result: Result, origin: str = "") -> dict[str, Any]:
     `paradigm.margin`; `Trial.settings`), family, features, parameters (millions), pretraining.supervision, .method,
     .data, .images, .language; measure (the one that is reported), validation (mean 2AFC score by it, NaN without a
     validation part); simulated (the judges), contaminated, shared.test.images and so on (the leakage audit's counts),
-    split; data and weights (fingerprints), weights.origin, device, version.python and so on; seconds, seconds.train and so on,
-    peak_memory (bytes), epochs_run, finished (milliseconds since 1970); origin (sweep and store).
+    split; data and weights (fingerprints), weights.origin, device, version.python and so on; seconds, seconds.train and
+    so on, peak_memory (bytes), epochs_run, finished (milliseconds since 1970); origin (sweep and store).
     """
     trial, made = result.trial, result.provenance
     known = dict(made.get("backbone", {}))

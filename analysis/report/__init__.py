@@ -173,7 +173,7 @@ def _templates() -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    made.filters |= {"svg": _inlined, "markdown": _in_markdown, "latex": _in_latex, "raw_html": Markup}
+    made.filters |= {"svg": _inlined, "markdown": _in_markdown, "latex": in_latex, "raw_html": Markup}
     return made
 
 
@@ -195,7 +195,7 @@ LATEX_MEANS = {
 }
 
 
-def _in_latex(text: object) -> str:
+def in_latex(text: object) -> str:
     """Text that LaTeX sets as it is."""
     return "".join(LATEX_MEANS.get(mark, mark) for mark in str(text))
 
