@@ -1,5 +1,8 @@
-"""The nine hypotheses of the study: one file each, here their list, the correction over the nine, and each run alone."""
+"""The nine hypotheses of the study, each in a file of its own: their list, all verdicts at once, and one run alone."""
 
+import argparse
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
 
@@ -16,8 +19,10 @@ from analysis import (
     h8_loss_or_pretext,
     h9_difficulty,
 )
-from analysis.answers import Answers
+from analysis.answers import Answers, read
 from analysis.verdict import Verdict, within_family
+from humansim.errors import BadInput
+from humansim.root import Root
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,21 @@ def verdicts(trials: pd.DataFrame, answers: Answers) -> dict[int, Verdict]:
     return {one.number: verdict for one, verdict in zip(HYPOTHESES, found, strict=True)}
 
 
-def alone(number: int) -> None:
-    """What a hypothesis's file does when it is run."""
-    raise NotImplementedError
+def alone(number: int, arguments: Sequence[str] | None = None) -> None:
+    """What a hypothesis's file does when it is run: reads sweeps, prints the verdict; ends with 2 on bad input."""
+    (one,) = [each for each in HYPOTHESES if each.number == number]
+    parser = argparse.ArgumentParser(
+        one.file, description=one.module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--sweep", action="append", required=True, metavar="NAME", help="swept before; again: together")
+    parser.add_argument("--root", metavar="DIR", help="where it was swept (HUMANSIM_ROOT, ./humansim-runs)")
+    parser.add_argument("--tracking", metavar="URI", help="MLflow tracking URI (MLFLOW_TRACKING_URI, SQLite in ROOT)")
+    given = parser.parse_args(arguments)
+    from humansim.tracking import tracking_uri
+
+    try:
+        uri = tracking_uri(Root.at(given.root), given.tracking)
+        print(one.verdict(*read(*((uri, name) for name in given.sweep))))
+    except BadInput as error:
+        print(f"{one.file}: error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -108,6 +108,12 @@ class Estimate:
     unit: str
     cells: tuple[str, ...] = ()
 
+    @classmethod
+    def none(cls) -> "Estimate":
+        """Of a contrast of which nothing has finished: NaN, n = 0."""
+        nothing = {"judgements": np.nan, "repeats": np.nan}
+        return cls(np.nan, np.nan, np.full(1, np.nan), np.inf, nothing, 0, 0, None, "nothing")
+
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """Percentile interval; (NaN, NaN) where a set has fewer than two clusters."""
         low, high = np.quantile(self.draws, [(1 - level) / 2, (1 + level) / 2])

@@ -79,6 +79,11 @@ class Registry:
             raise BadInput(f"unknown {self.kind} {variant.name!r}{_near_few(member, names)}")
         return entry
 
+    def facts(self, variant: Variant) -> dict[str, Any]:
+        """What is known of a variant without making it: its entry's facts, and its own as the member of a family."""
+        known = self.entry(variant).facts
+        return {**known, **known["of"](variant.name.partition(":")[2])} if "of" in known else known
+
     def normal(self, variant: Variant) -> Variant:
         """The variant without the arguments that are at their default: one spelling, one identity.
 

@@ -253,16 +253,16 @@ def score(material: Material, found: Distances) -> tuple[tuple[Score, ...], pd.D
 
 def _known_of(trial: Trial) -> dict[str, Any]:
     """The facts of the trial's backbone; none of its pre-training if its weights are random."""
-    facts = backbone.entry(trial.backbone).facts
+    facts = backbone.facts(trial.backbone)
     return {} if trial.backbone.kwargs.get("weights") == "random" else facts
 
 
 def _described(trial: Trial) -> dict[str, Any]:
     """What is known of the backbone, for the tables that the analysis groups by."""
-    facts = backbone.entry(trial.backbone).facts
+    facts = backbone.facts(trial.backbone)
     learnt: Pretraining | None = _known_of(trial).get("pretraining")
     return {
-        **{key: facts.get(key) for key in ("family", "features", "parameters")},
+        **{key: facts.get(key) for key in ("architecture", "family", "features", "parameters")},
         "pretraining": None if learnt is None else {**asdict(learnt), "language": learnt.language},
     }
 

@@ -8,7 +8,7 @@ from sweeping import humansim, last_json
 from humansim import plan
 from humansim.backbones import backbone
 from humansim.paradigms import paradigm
-from humansim.published import BACKBONES, BASE_MODELS, PARADIGMS, RELEASES, SELF_SUPERVISED, SUPERVISED, TABLE_B1
+from humansim.published import BACKBONES, PARADIGMS, RELEASES, SELF_SUPERVISED, SUPERVISED, TABLE_B1
 from humansim.root import Root
 from humansim.sources.study import SETS
 from humansim.spec import Variant
@@ -57,7 +57,10 @@ def test_the_names_are_registered() -> None:
 
 @pytest.mark.parametrize(
     ("name", "fine_tunings"),
-    [("thesis", 168), ("thesis_heldout", 168), ("full", 616), ("thesis_small", 168), ("full_small", 616)],
+    [
+        *(("thesis", 168), ("thesis_heldout", 168), ("full", 616)),
+        *(("thesis_small", 168), ("thesis_heldout_small", 168), ("full_small", 616)),
+    ],
 )
 def test_a_sweep_has_the_thesis_number_of_fine_tunings_beside_the_eight_as_pretrained(
     name: str, fine_tunings: int
@@ -74,7 +77,7 @@ def test_a_sweep_has_the_thesis_number_of_fine_tunings_beside_the_eight_as_pretr
             assert (trial.fit_size, trial.optimizer) == (1000, Variant("adam"))
 
 
-@pytest.mark.parametrize("name", BASE_MODELS)
+@pytest.mark.parametrize("name", BACKBONES)
 def test_a_miniature_is_of_its_base_models_kind(name: str) -> None:
     """The same modules of the same libraries, fewer; so what works with one works with the other."""
     small = backbone.make(Variant(f"miniature:{name}")).eval()
@@ -86,6 +89,10 @@ def test_a_miniature_is_of_its_base_models_kind(name: str) -> None:
         found = small(torch.rand(3, 3, 64, 64))
     assert found.shape[0] == 3
     assert found.std(dim=0).max() > 0  # it tells images apart
+    own, original = (backbone.facts(Variant(one)) for one in (f"miniature:{name}", name))
+    assert (own["architecture"], own["family"]) == (original["architecture"], original["family"])
+    assert own["pretraining"].supervision == original["pretraining"].supervision
+    assert own["pretraining"].images == 0  # and says that it has learnt nothing
 
 
 @pytest.mark.slow
