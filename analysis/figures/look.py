@@ -33,7 +33,7 @@ PALETTE = {
     "violet": "#b14eff",
     "lavender": "#c4b1ff",
 }
-INK, GREY, PALE = "#222222", "#777777", "#dddddd"
+INK, MUTED, GREY, PALE = "#222222", "#595959", "#777777", "#dddddd"
 MARKERS = ("o", "s", "D", "^", "P", "X", "p", "<", ">", "h", "*", "d", "8")
 
 

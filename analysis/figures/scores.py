@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from analysis.answers import Answers
 from analysis.ceilings import answered, table
-from analysis.figures.look import GREY, INK, PALE, Picture, headed, said, sheet, signed
+from analysis.figures.look import GREY, INK, MUTED, PALE, Picture, headed, said, sheet, signed
 from analysis.figures.subjects import (
     SUPERVISIONS,
     before,
@@ -69,8 +69,9 @@ def pretrained(trials: pd.DataFrame, answers: Answers) -> Picture | None:
         ax.set_xticks([third * (i + 0.5) - 1 for i in range(len(shown))], [m.upper() for m in shown])
         ax.set_xlim(-1, third * len(shown) - 1)
         ax.tick_params(axis="x", length=0)
-        _held_against(ax, panel, None if lines is None or not len(lines) else float(lines["score"].iloc[0]))
-        ax.set_title(name)
+        told = _held_against(ax, panel, None if lines is None or not len(lines) else float(lines["score"].iloc[0]))
+        ax.set_title(name, pad=16)
+        ax.text(0, 1.03, told, transform=ax.transAxes, ha="left", va="bottom", fontsize=7.5, color=MUTED)
         top = panel.loc[panel["score"].idxmax()]
         said_of.append(f"{name}: {_leaders(panel, top)}")
     for ax in axes[len(panels) :]:
@@ -115,7 +116,17 @@ def _dot(ax: "Axes", x: float, row: Mapping[str, float] | pd.Series, look: tuple
     score, low, high = (100 * float(row[column]) for column in ("score", "low", "high"))
     if not np.isnan(low):
         ax.plot([x, x], [low, high], color=colour, linewidth=1.3, solid_capstyle="butt", zorder=2)
-    ax.plot([x], [score], marker, color=colour, markeredgecolor="white", markeredgewidth=0.4, zorder=3, gid="score")
+    ax.plot(
+        [x],
+        [score],
+        marker,
+        color=colour,
+        markersize=5.2,
+        markeredgecolor="white",
+        markeredgewidth=0.3,
+        zorder=3,
+        gid="score",
+    )
 
 
 def _mark_best(ax: "Axes", x: NDArray[np.float64], some: pd.DataFrame, all_are: bool, count: int) -> None:
@@ -149,22 +160,25 @@ def _above(ax: "Axes"):  # type: ignore[no-untyped-def]
     return ax.transData + ScaledTranslation(0, 5 / 72, ax.figure.dpi_scale_trans)
 
 
-def _held_against(ax: "Axes", panel: pd.DataFrame, floor: float | None) -> None:
-    """Chance, floor and ceilings: as lines where they are near the scores, and as numbers above the panel."""
+def _held_against(ax: "Axes", panel: pd.DataFrame, floor: float | None, reach: float = 0.35) -> str:
+    """Chance, floor and ceilings: as lines where they are near the scores, and as numbers, to stand above the panel.
+
+    Args:
+        reach: how near, in heights of what is drawn.
+    """
     low, high = 100 * np.nanmin(panel[["low", "score"]]), 100 * np.nanmax(panel[["high", "score"]])
     people = panel[["chance", "fresh_judge", "best_possible"]].mean()
     lines = {"chance": people["chance"], "pixels": np.nan if floor is None else floor}
     lines |= {"fresh judge": people["fresh_judge"], "best possible": people["best_possible"]}
     dashes = {"chance": ":", "pixels": (0, (1, 3)), "fresh judge": "--", "best possible": "-"}
-    reach = 0.35 * max(high - low, 2)
+    reach *= max(high - low, 2)
     for name, share in lines.items():
         if low - reach <= 100 * share <= high + reach:
             ax.axhline(100 * share, color=GREY, linestyle=dashes[name], linewidth=0.9, zorder=1, gid=name)
             low, high = min(low, 100 * share), max(high, 100 * share)
     pad = 0.08 * max(high - low, 2)
     ax.set_ylim(low - pad, high + pad)
-    told = "   ".join(f"{name} {100 * share:.1f}" for name, share in lines.items() if not np.isnan(share))
-    ax.text(1, 1.02, told, transform=ax.transAxes, ha="right", va="bottom", fontsize=7, color=GREY)
+    return "   ".join(f"{name} {100 * share:.1f}" for name, share in lines.items() if not np.isnan(share))
 
 
 def _leaders(panel: pd.DataFrame, top: pd.Series) -> str:
@@ -243,8 +257,9 @@ def fine_tuned(trials: pd.DataFrame, answers: Answers, kind: str = "fine-tuned")
         ax.set_xlim(-1.5, each * len(models) - 1.5)
         ax.tick_params(axis="x", length=0)
         ax.set_ylabel("2AFC score, %")
-        _held_against(ax, panel, None)
+        told = _held_against(ax, panel, None, reach=0.1)
         ax.set_title(name)
+        ax.text(1, 1.04, told, transform=ax.transAxes, ha="right", va="bottom", fontsize=7.5, color=MUTED)
         said_of.append(f"{name}: {_gained(own)}")
     _legend_of_paradigms(figure, looks)
     what = "Scores after fine-tuning"
@@ -320,7 +335,8 @@ def _gained(own: pd.DataFrame) -> str:
     if np.isnan(top["gain"]):
         return f"{name}."
     gain = signed(top["gain"], top["gain_low"], top["gain_high"])
-    return f"{name} ({gain} points); of {len(own)} models {up} lie above what they were before and {down} below, each by its own interval."
+    others = f"of {len(own)} models {up} lie above what they were before and {down} below, each by its own interval"
+    return f"{name} ({gain} points); {others}."
 
 
 def _legend_of_paradigms(figure, looks: Mapping[str, tuple[str, str]]) -> None:  # type: ignore[no-untyped-def]

@@ -40,8 +40,8 @@ SUPERVISIONS = {  # colour of a model
     "image-text": "purple",
     "self-supervised": "mint",
     "metric": "red",
-    "untrained": "lavender",
-    "other": "green",
+    "untrained": "green",
+    "other": "lavender",
 }
 LOOKS = dict(  # colour and marker of a paradigm
     zip(
