@@ -276,6 +276,10 @@ def _told(
         "level": level,
         "claimed": tables.claimed(verdict),
         "p": tables.p_value(verdict.p),
+        "mixed": [
+            (what, tables.points(one.effect), tables.between((one.low, one.high)), one.groups, one.converged)
+            for what, one in verdict.mixed.items()
+        ],
         "parts": parts[number],
         "runs": len(on),
         "searches": [

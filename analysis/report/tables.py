@@ -104,7 +104,7 @@ def summary(judged: Mapping[int, Verdict]) -> Table:
                 points(verdict.effect),
                 between((low, high)),
                 claimed(verdict),
-                p_value(verdict.p),
+                p_value(verdict.p) if verdict.estimate.n else UNKNOWN,
                 f"{verdict.estimate.n:,}",
                 VERDICTS[one.number - 1],
             )
@@ -120,6 +120,8 @@ def summary(judged: Mapping[int, Verdict]) -> Table:
                 "p": verdict.p,
                 "family": verdict.family,
                 "would_decide": verdict.would_decide,
+                "of": verdict.of,
+                "tested_on": verdict.tested_on,
                 "partial": "; ".join(verdict.partial),
                 "file": one.file,
                 "thesis": VERDICTS[one.number - 1],
