@@ -206,7 +206,7 @@ def test_every_number_of_the_verdicts_is_the_verdicts_own(page: Element, folder:
         assert all(told in section for told in verdict.partial)
         assert HYPOTHESES[number - 1].file in section
         for other in (markdown, latex):
-            (line,) = [one for one in other.splitlines() if re.match(rf"(\| )?H{number} ", one)]
+            (line,) = [one for one in other.splitlines() if re.match(rf"(\| )?H{number} [|&] ", one)]
             assert [effect in line, interval in line, verdict.outcome in line, verdict.claim in line] == [True] * 4
         assert exact.loc[number, ["effect", "low", "high", "p"]].tolist() == pytest.approx(
             [verdict.effect, low, high, verdict.p], rel=1e-12, nan_ok=True

@@ -211,17 +211,13 @@ def _simulated(trials: pd.DataFrame) -> str:
 
 def _answer(judged: Mapping[int, Verdict], untuned: Table | None) -> list[str]:
     """The report in a few sentences."""
-    by = {
-        outcome: [f"H{number}" for number, one in judged.items() if one.outcome == outcome]
-        for outcome in ("supported", "refuted", "undecided")
-    }
-    counted = "; ".join(
-        f"{len(which)} {'is' if len(which) == 1 else 'are'} {outcome} ({', '.join(which)})"
-        if which
-        else f"none is {outcome}"
-        for outcome, which in by.items()
-    )
-    told = [f"Of the nine hypotheses, {counted}."]
+    by: dict[str, list[str]] = {"supported": [], "refuted": [], "undecided": [], "untested": []}
+    for number, one in judged.items():
+        by[one.outcome if one.estimate.n else "untested"].append(f"H{number}")
+    counted = [f"{len(which)} {outcome} ({', '.join(which)})" for outcome, which in by.items() if which]
+    told = [f"Of the nine hypotheses: {'; '.join(counted)}."]
+    if by["untested"]:
+        told[0] += " Untested are those for which nothing to compare has finished; they count as undecided."
     if untuned is not None:
         exact = untuned.exact
         models = exact[exact["kind"].isin(["pretrained", "metric"])]
