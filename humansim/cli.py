@@ -14,6 +14,7 @@ from humansim import (
     cli_export,
     cli_help,
     cli_plan,
+    cli_report,
     cli_status,
     cli_trial,
     cli_weights,
@@ -37,6 +38,7 @@ examples:
   humansim plan sweeps/demo.py                     what would run, and what is there already
   humansim sweep sweeps/demo.py                    run it; again: run what is missing
   humansim retry demo                              run what failed again
+  humansim report pretrained thesis                what they found, on one page
   humansim score distances.csv                     another metric's distances, honest numbers"""
 
 
@@ -148,6 +150,7 @@ def _parser() -> argparse.ArgumentParser:
         help="those that failed in this way (default: all)",
     )
     cli_status.add(commands, where, output)
+    cli_report.add(commands, where, track)
     one = command("list", _list, "list what is registered, and the sweeps that come along", output)
     kinds = ("backbones", "paradigms", "tunings", "sources", "optimizers", "measures", "sweeps")
     one.add_argument("kind", nargs="?", choices=kinds)
