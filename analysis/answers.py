@@ -229,8 +229,8 @@ def facts(result: Result, origin: str = "") -> dict[str, Any]:
     `paradigm.margin`; `Trial.settings`), family, features, parameters (millions), pretraining.supervision, .method,
     .data, .images, .language; measure (the one that is reported), validation (mean 2AFC score by it, NaN without a
     validation part); simulated (the judges), contaminated, shared.test.images and so on (the leakage audit's counts),
-    split; data and weights (fingerprints), weights.origin, device; seconds, seconds.train and so on, peak_memory
-    (bytes), epochs_run, finished (milliseconds since 1970); origin (sweep and store).
+    split; data and weights (fingerprints), weights.origin, device, version.python and so on; seconds, seconds.train and
+    so on, peak_memory (bytes), epochs_run, finished (milliseconds since 1970); origin (sweep and store).
     """
     trial, made = result.trial, result.provenance
     known = dict(made.get("backbone", {}))
@@ -254,6 +254,7 @@ def facts(result: Result, origin: str = "") -> dict[str, Any]:
         "weights": made["weights"]["fingerprint"],
         "weights.origin": made["weights"]["origin"],
         "device": made.get("device"),
+        **{f"version.{name}": version for name, version in made.get("versions", {}).items()},
         "seconds": sum(result.seconds.values()),
         **{f"seconds.{name}": value for name, value in result.seconds.items()},
         "peak_memory": result.peak_memory,

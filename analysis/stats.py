@@ -94,6 +94,7 @@ class Estimate:
         repeats: the fewest trainings of a fine-tuned cell; 1 says nothing of how another seed would do; None if
             nothing was trained.
         unit: what was resampled.
+        cells: whose scores it is made of.
     """
 
     value: float
@@ -105,6 +106,7 @@ class Estimate:
     clusters: int
     repeats: int | None
     unit: str
+    cells: tuple[str, ...] = ()
 
     @classmethod
     def none(cls) -> "Estimate":
@@ -197,6 +199,7 @@ def estimate(
         clusters=clusters,
         repeats=repeats.fewest,
         unit={"query": "query image", "judgement": "judgement trial"}[unit],
+        cells=tuple(dict.fromkeys(cell for (cell, _, _), weight in contrast.weights.items() if weight)),
     )
 
 

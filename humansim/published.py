@@ -59,3 +59,9 @@ def fine_tunings(fit_on: Sequence[str]) -> list[dict[str, list[Any]]]:
         | {field: [value] for field, value in values._asdict().items()}
         for (backbone, paradigm), values in TABLE_B1.items()
     ]
+
+
+VERDICTS = (  # on its nine hypotheses (5.2), found by eye
+    *("proven", "inconclusive", "proven", "disproven", "disproven"),
+    *("proven", "disproven", "proven", "disproven"),
+)

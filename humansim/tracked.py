@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import importlib.util
 import logging
 import os
 import tempfile
@@ -65,6 +66,34 @@ def client(uri: str) -> "MlflowClient":
     return MlflowClient(tracking_uri=uri)
 
 
+def schema(uri: str) -> tuple[str | None, str | None]:
+    """The version of a database's schema, and that of this mlflow; None of a server, which keeps its own.
+
+    Raises:
+        BadInput: it does not answer, or cannot be used.
+    """
+    if uri.startswith(("http://", "https://")):
+        with usable(uri):
+            client(uri).search_experiments(max_results=1)
+        return None, None
+    with usable(uri):
+        import sqlalchemy
+        from alembic.migration import MigrationContext
+        from alembic.script import ScriptDirectory
+
+        engine = sqlalchemy.create_engine(uri)
+        try:
+            with engine.connect() as connection:
+                there = MigrationContext.configure(connection).get_current_revision()
+        finally:
+            engine.dispose()
+        package = importlib.util.find_spec("mlflow")
+        assert package is not None
+        assert package.origin is not None
+        steps = ScriptDirectory(str(Path(package.origin).parent / "store" / "db_migrations"))
+        return there, steps.get_current_head()
+
+
 def _all_runs(client: "MlflowClient", experiment: str, which: str = "") -> "Iterator[Run]":
     token = None
     while True:
@@ -88,7 +117,35 @@ def read(uri: str, name: str) -> "Iterator[tuple[Result, pd.DataFrame]]":
     Raises:
         BadInput: the store or the sweep is not there; while reading, a result that is not there or damaged.
     """
-    database = Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+    store, experiment = _opened(uri, name)
+    database = _database(uri)
+    beside = None if database is None else database.parent / "artifacts" / name
+    return _finished(uri, store, experiment, beside)
+
+
+def pages(uri: str, name: str) -> tuple[str, dict[str, str]]:
+    """Where the MLflow interface shows a sweep, and the id of each finished trial's run, shown at `<page>/runs/<id>`.
+
+    A store without a server is shown by `mlflow ui`, at the address that it takes by default.
+
+    Raises:
+        BadInput: the store or the sweep is not there.
+    """
+    store, experiment = _opened(uri, name)
+    server = uri.rstrip("/") if uri.startswith(("http://", "https://")) else "http://127.0.0.1:5000"
+    with usable(uri):
+        runs = _all_runs(store, experiment.experiment_id, "attributes.status = 'FINISHED'")
+        found = {run.data.tags["trial_id"]: run.info.run_id for run in runs if "trial_id" in run.data.tags}
+    return f"{server}/#/experiments/{experiment.experiment_id}", found
+
+
+def _database(uri: str) -> Path | None:
+    """The file of a store that is one."""
+    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+
+
+def _opened(uri: str, name: str) -> "tuple[MlflowClient, Experiment]":
+    database = _database(uri)
     if database is not None and not database.is_file():  # the client would make one
         raise BadInput(f"tracking store {uri}: there is no such file; name the root or the store that was swept into")
     with usable(uri):
@@ -97,8 +154,7 @@ def read(uri: str, name: str) -> "Iterator[tuple[Result, pd.DataFrame]]":
         if experiment is None or experiment.lifecycle_stage == "deleted":
             known = [one.name for one in store.search_experiments() if one.name != "Default"]
             raise BadInput(f"no sweep {name!r} in {uri}{near(name, known)}")
-    beside = None if database is None else database.parent / "artifacts" / name
-    return _finished(uri, store, experiment, beside)
+    return store, experiment
 
 
 def _finished(

@@ -70,7 +70,11 @@ def result_of(trial: Trial, answers: pd.DataFrame, **provenance: object) -> Resu
         "weights": {"origin": "somewhere", "fingerprint": str(trial.backbone) * 4},
         "simulated_judges": False,
         "shared": {"split": "image", "contaminated": False, "test": {"images": 3}},
-        "backbone": {"family": "cnn", "features": 7, "pretraining": {"supervision": "supervised", "language": False}},
+        "backbone": {
+            "family": "none" if trial == PRETRAINED else "cnn",
+            "features": 7,
+            "pretraining": {"supervision": "supervised", "language": False},
+        },
     }
     return Result(
         trial=trial,

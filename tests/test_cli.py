@@ -11,7 +11,7 @@ from sweeping import SMALL, command, environment, humansim, last_json
 
 from humansim.cli import main
 
-COMMANDS = ("demo", "plan", "run", "sweep", "status", "list", "evaluate", "embed", "score")
+COMMANDS = ("demo", "plan", "run", "sweep", "status", "report", "list", "evaluate", "embed", "score")
 
 
 @pytest.fixture(autouse=True)

@@ -89,7 +89,8 @@ def pretrained(trials: pd.DataFrame, answers: Answers) -> Picture | None:
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
     caption = (
         f"2AFC scores of {len(rows)} models on {len(panels)} groups of sets, by measure, with 95 % intervals (query "
-        "images resampled). Lines: chance, the floor of bare pixels, a fresh judge, and the best score that is "
+        "images resampled). Colours tell what a model learnt from: labels, text, or images alone. Lines: chance, the "
+        "floor of bare pixels, a fresh judge, and the best score that is "
         f"possible on these votes, where they lie in the panel; the numbers stand above it. {BEST}"
     )
     if simulated:

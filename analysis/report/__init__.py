@@ -1,0 +1,367 @@
+"""The report: one page that a supervisor can read, the same as Markdown, and its tables for LaTeX and as CSV.
+
+From a verdict on the page one gets to its file (`analysis/h3_...py`), to its row (`data/verdicts.csv`), to the runs
+that it rests on (marked in `data/runs.csv` and in the page's last table) and to these in MLflow.
+"""
+
+import base64
+import datetime
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+from markupsafe import Markup
+
+from analysis import ceilings
+from analysis.answers import Answers
+from analysis.figures import Drawn, Embedded, draw
+from analysis.hypotheses import HYPOTHESES
+from analysis.leakage import leakage
+from analysis.report import tables
+from analysis.report.tables import Table
+from analysis.verdict import Verdict
+
+PAGE, TEXT, LATEX = "report.html", "report.md", "tables.tex"
+FILES = (PAGE, TEXT, LATEX, "data", "figures")  # all that is written
+
+
+@dataclass(frozen=True)
+class Store:
+    """A sweep in one tracking store.
+
+    Attributes:
+        uri: of the store.
+        opens: the command or address that shows its runs.
+        page: address of the sweep's experiment in MLflow's pages.
+        runs: trial -> id of its run.
+    """
+
+    uri: str
+    opens: str
+    page: str
+    runs: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Swept:
+    """A sweep, as the report tells of it.
+
+    Attributes:
+        name: of the sweep.
+        question: what it is to find out.
+        digest: SHA-256 of what it says, its first digits; empty if its definition is not at hand.
+        command: that runs what is missing of it.
+        planned: trials in all; None if its definition is not at hand.
+        finished: trials that have.
+        lacking: what is missing, and how many trials that is: ("resnet50 triplet, failed", 3).
+        stores: where it was read.
+    """
+
+    name: str
+    question: str
+    digest: str
+    command: str
+    planned: int | None
+    finished: int
+    lacking: tuple[tuple[str, int], ...]
+    stores: tuple[Store, ...]
+
+
+@dataclass(frozen=True)
+class Section:
+    """One more section of the page, such as a gallery; put between the figures and how it was made.
+
+    Attributes:
+        name: its place in the page.
+        title: its heading.
+        html: its content, complete in itself: what it shows is inlined.
+    """
+
+    name: str
+    title: str
+    html: str
+
+
+def write(
+    trials: pd.DataFrame,
+    answers: Answers,
+    judged: Mapping[int, Verdict],
+    folder: Path,
+    *,
+    sweeps: Sequence[Swept] = (),
+    command: str = "humansim report",
+    maps: Mapping[str, Embedded] | None = None,
+    left_out: Sequence[str] = (),
+    more: Sequence[Section] = (),
+    tell: Callable[[str], None] = lambda what: None,
+) -> None:
+    """Writes the report into a folder that is there: `FILES`.
+
+    Args:
+        judged: number of the hypothesis -> verdict (`hypotheses.verdicts`).
+        command: that makes this report again.
+        maps: embeddings for maps of the birds, by backbone (`figures.draw`).
+        left_out: what else the report lacks, and why, in sentences.
+        more: sections to add.
+        tell: called with what is done next.
+    """
+    tell("tables")
+    held = ceilings.table(trials, answers)
+    pages = {
+        trial: f"{store.page}/runs/{run}" for one in sweeps for store in one.stores for trial, run in store.runs.items()
+    }
+    verdicts = tables.summary(judged)
+    leaked = tables.leaked(leakage(trials, answers))
+    untuned, tuned = tables.untuned(trials, answers, held), tables.tuned(trials, answers)
+    measures, sets = tables.measures(trials, answers), tables.of_sets(answers)
+    every, runs = tables.every(trials, answers, held), tables.runs(trials, answers, judged, pages)
+    parts = {number: tables.parts(number, verdict) for number, verdict in judged.items()}
+    shown = tables.in_order([verdicts, sets, leaked, untuned, *tuned, measures, *parts.values(), every, runs])
+    tell("figures")
+    (folder / "figures").mkdir()
+    drawn = draw(trials, answers, judged, folder / "figures", maps)
+    tell("pages")
+    simulated = bool(trials["simulated"].any())
+    context = {
+        "title": "Which image model judges similarity as people do?",
+        "date": datetime.datetime.now(datetime.UTC).strftime("%d %B %Y, %H:%M UTC"),
+        "simulated": _simulated(trials),
+        "answer": _answer(judged, untuned),
+        "partial": _partial(sweeps),
+        "sweeps": sweeps,
+        "trials": trials,
+        "n_triplets": len(answers.choice),
+        "hypotheses": [
+            _told(one.number, one.name, one.file, judged[one.number], parts, answers, sweeps) for one in HYPOTHESES
+        ],
+        "verdicts": verdicts,
+        "sets": sets,
+        "leaked": leaked,
+        "untuned": untuned,
+        "tuned": tuned,
+        "measures": measures,
+        "every": every,
+        "runs": runs,
+        "tables": shown,
+        "contaminated": int(trials["contaminated"].sum()),
+        "audit": _audit(trials),
+        "figures": drawn,
+        "more": more,
+        "made": _made(trials),
+        "command": command,
+        "missing": _missing(trials, judged, left_out),
+        "mark": " Simulated judges." if simulated else "",
+    }
+    for name in (PAGE, TEXT, LATEX):
+        (folder / name).write_text(_templates().get_template(name).render(context))
+    (folder / "data").mkdir()
+    for table in shown:
+        judges = "simulated" if simulated else "people"
+        table.exact.assign(judges_are=judges).to_csv(folder / "data" / f"{table.name}.csv", index=False)
+
+
+def _templates() -> jinja2.Environment:
+    made = jinja2.Environment(
+        loader=jinja2.PackageLoader("analysis.report", "templates"),
+        autoescape=lambda name: name is not None and name.endswith(".html"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    made.filters |= {"svg": _inlined, "markdown": _in_markdown, "latex": in_latex, "raw_html": Markup}
+    return made
+
+
+def _inlined(figure: Drawn) -> str:
+    """A figure's SVG as a data URI: an image of its own, whose ids and styles do not meet the page's."""
+    return f"data:image/svg+xml;base64,{base64.b64encode(figure.svg.read_bytes()).decode()}"
+
+
+def _in_markdown(text: object) -> str:
+    """Text that Markdown shows as it is, also in a table."""
+    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", str(text)).replace("\n", " ")
+
+
+LATEX_MEANS = {
+    **{mark: f"\\{mark}" for mark in "&%$#_{}"},
+    **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
+    **{"<": "$<$", ">": "$>$", "±": r"$\pm$", "\n": " "},
+    **{"\N{MINUS SIGN}": "$-$", "\N{EN DASH}": "--", "\N{MULTIPLICATION SIGN}": r"$\times$"},
+}
+
+
+def in_latex(text: object) -> str:
+    """Text that LaTeX sets as it is."""
+    return "".join(LATEX_MEANS.get(mark, mark) for mark in str(text))
+
+
+def _simulated(trials: pd.DataFrame) -> str:
+    """What to say of the judges; empty if they were people."""
+    count = int(trials["simulated"].sum())
+    if not count:
+        return ""
+    which = "The judges" if count == len(trials) else f"The judges of {count:,} of {len(trials):,} trials"
+    return f"{which} were simulated: no number or verdict here says anything about people."
+
+
+def _answer(judged: Mapping[int, Verdict], untuned: Table | None) -> list[str]:
+    """The report in a few sentences."""
+    by: dict[str, list[str]] = {"supported": [], "refuted": [], "undecided": [], "untested": []}
+    for number, one in judged.items():
+        by[one.outcome if one.estimate.n else "untested"].append(f"H{number}")
+    counted = [f"{len(which)} {outcome} ({', '.join(which)})" for outcome, which in by.items() if which]
+    told = [f"Of the nine hypotheses: {'; '.join(counted)}."]
+    if by["untested"]:
+        told[0] += " Untested are those for which nothing to compare has finished; they count as undecided."
+    if untuned is not None:
+        exact = untuned.exact
+        models = exact[exact["kind"].isin(["pretrained", "metric"])]
+        floors = exact[exact["kind"].isin(["floor", "untrained"])]
+        best = (models if len(models) else exact).iloc[0]
+        people = {str(row[0]): str(row[2]) for row in untuned.rows[:2]}
+        told.append(
+            f"The best model as it comes is {best['model']}: {tables.percent(best['score'])} % 2AFC "
+            f"{tables.between((best['low'], best['high']), tables.percent)}, mean over {best['sets']} sets"
+            + (
+                f"; the best floor, {floors.iloc[0]['model']}, {tables.percent(floors.iloc[0]['score'])} %"
+                if len(floors) and len(models)
+                else ""
+            )
+            + f"; the best possible is {people['People: best possible']} %, chance 50 %."
+        )
+    return told
+
+
+def _partial(sweeps: Sequence[Swept]) -> list[str]:
+    """What of the sweeps is missing, a sentence each."""
+    told = []
+    for one in sweeps:
+        if one.planned is None:
+            told.append(
+                f"{one.name}: {one.finished:,} trials; its definition is not at hand, so what is missing is not known."
+            )
+        elif one.finished < one.planned:
+            told.append(f"{one.name}: {one.finished:,} of {one.planned:,} trials have finished.")
+    return told
+
+
+def _told(
+    number: int,
+    name: str,
+    file: str,
+    verdict: Verdict,
+    parts: Mapping[int, Table | None],
+    answers: Answers,
+    sweeps: Sequence[Swept],
+) -> dict[str, Any]:
+    """A verdict as its section tells it."""
+    on = {trial for cell in tables.rests_on(verdict) for trial in answers.repeats.get(cell, ())}
+    level = f"{100 * verdict.level:g} %"
+    return {
+        "number": number,
+        "name": name[:1].upper() + name[1:],
+        "file": file,
+        "verdict": verdict,
+        "effect": tables.points(verdict.effect),
+        "interval": tables.between(verdict.interval),
+        "level": level,
+        "claimed": tables.claimed(verdict),
+        "p": tables.p_value(verdict.p),
+        "mixed": [
+            (what, tables.points(one.effect), tables.between((one.low, one.high)), one.groups, one.converged)
+            for what, one in verdict.mixed.items()
+        ],
+        "parts": parts[number],
+        "runs": len(on),
+        "searches": [
+            (one.name, _search(store, ids))
+            for one in sweeps
+            for store in one.stores
+            if (ids := [run for trial, run in store.runs.items() if trial in on])
+        ],
+    }
+
+
+MOST = 150  # runs that an address can name
+
+
+def _search(store: Store, ids: Sequence[str]) -> str:
+    """The address of these runs in MLflow; of the whole experiment where they are all of it, or too many to name."""
+    from urllib.parse import quote
+
+    if len(ids) == len(store.runs) or len(ids) > MOST:
+        return store.page
+    named = ", ".join(f"'{run}'" for run in ids)
+    return f"{store.page}?searchFilter={quote(f'attributes.run_id IN ({named})')}"
+
+
+def _audit(trials: pd.DataFrame) -> list[tuple[str, int, str]]:
+    """Protocol, its fine-tuned trials, and what their training data shared with their test data at most."""
+    if "paradigm" not in trials:
+        return []
+    trained = trials[trials["paradigm"].notna()]
+    found = []
+    for protocol, own in trained.groupby("protocol"):
+        shared = {
+            what: int(own[f"shared.test.{what}"].max())
+            for what in ("trials", "triplets", "images", "near_duplicates")
+            if f"shared.test.{what}" in own and own[f"shared.test.{what}"].notna().any()
+        }
+        told = ", ".join(f"{count:,} {what.replace('_', ' ')}" for what, count in shared.items() if count)
+        found.append((str(protocol), len(own), told or "nothing"))
+    return found
+
+
+def _made(trials: pd.DataFrame) -> list[tuple[str, str]]:
+    """How it was made: what ran it, with which seeds, for how long."""
+    versions = {
+        str(column).removeprefix("version."): ", ".join(sorted({str(v) for v in trials[column].dropna()}))
+        for column in trials
+        if str(column).startswith("version.")
+    }
+    devices = trials.groupby(trials["device"].fillna("unknown").astype(str))["seconds"].agg(["sum", "count"])
+    hours = [f"{name}: {row['sum'] / 3600:,.2f} h in {row['count']:.0f} trials" for name, row in devices.iterrows()]
+    gpu = sum(row["sum"] for name, row in devices.iterrows() if not str(name).startswith(("cpu", "unknown"))) / 3600
+    seeds = sorted({int(seed) for seed in trials["seed"].dropna()}) if "seed" in trials else []
+    when = [datetime.datetime.fromtimestamp(trials["finished"].agg(end) / 1000, datetime.UTC) for end in ("min", "max")]
+    return [
+        ("Trials finished", " to ".join(dict.fromkeys(f"{one:%d %B %Y}" for one in when))),
+        ("Hardware", "; ".join(hours)),
+        ("GPU-hours", f"{gpu:,.2f}, each trial's own time summed; those that shared a GPU count in full"),
+        ("Seeds of the fine-tunings", ", ".join(map(str, seeds)) or "none: nothing was trained"),
+        ("Versions", ", ".join(f"{name} {version}" for name, version in versions.items()) or "not recorded"),
+        ("Data, SHA-256", ", ".join(sorted({str(data)[:16] for data in trials["data"]}))),
+        (
+            "Judges",
+            "simulated"
+            if trials["simulated"].all()
+            else "people"
+            if not trials["simulated"].any()
+            else "some simulated",
+        ),
+    ]
+
+
+def _missing(trials: pd.DataFrame, judged: Mapping[int, Verdict], left_out: Sequence[str]) -> list[str]:
+    """What the report lacks, in sentences."""
+    told = []
+    partial: dict[str, list[str]] = {}
+    for number, verdict in judged.items():
+        for what in verdict.partial:
+            partial.setdefault(what, []).append(f"H{number}")
+    told += [f"{', '.join(which)}: {what}" for what, which in partial.items()]
+    if "paradigm" in trials and trials["paradigm"].notna().any():
+        repeats = trials[trials["paradigm"].notna()].groupby("cell").size()
+        if once := int((repeats == 1).sum()):
+            told.append(
+                f"{once:,} of {len(repeats):,} fine-tuned cells were trained once: of these it cannot be told what "
+                "another seed would give."
+            )
+    else:
+        told.append("Nothing was fine-tuned: H7 to H9 and the leakage need it.")
+    return [*told, *left_out]

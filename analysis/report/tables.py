@@ -1,0 +1,417 @@
+"""The report's tables: what is printed of them, the same in HTML, Markdown and LaTeX, and the exact numbers behind."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from analysis.answers import Answers, cells, chosen
+from analysis.hypotheses import HYPOTHESES
+from analysis.stats import Estimate, estimate, mean
+from analysis.verdict import Verdict
+from humansim.published import PARADIGMS, VERDICTS
+from humansim.scores import CHANCE
+
+RESAMPLES = 2000  # of the intervals of single models, of which there are hundreds
+UNTUNED = ("floor", "untrained", "metric", "pretrained")
+MINUS, UNKNOWN = "\N{MINUS SIGN}", "\N{EN DASH}"
+
+
+@dataclass(frozen=True)
+class Link:
+    """A cell that leads somewhere: a part of the page ("#h3") or a run in MLflow."""
+
+    text: str
+    href: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+Cell = str | Link
+
+
+@dataclass(frozen=True)
+class Column:
+    title: str
+    kind: Literal["text", "number", "outcome"] = "text"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the report.
+
+    Attributes:
+        name: of its place in the page, its label in LaTeX, its file of exact numbers.
+        caption: what it shows and in which unit.
+        rows: printed; the first cell of each is its heading.
+        exact: the numbers behind, shares in [0, 1], written as CSV.
+        marked: rows that stand apart: chance, people.
+    """
+
+    name: str
+    caption: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    exact: pd.DataFrame
+    marked: frozenset[int] = field(default=frozenset())
+
+
+def points(share: float) -> str:
+    """A difference in points of 2AFC, with its sign: "+1.25"."""
+    return UNKNOWN if np.isnan(share) else f"{100 * share:+.2f}".replace("-", MINUS)
+
+
+def percent(share: float) -> str:
+    """A score in per cent: "71.3"."""
+    return UNKNOWN if np.isnan(share) else f"{100 * share:.1f}"
+
+
+def between(ends: tuple[float, float], told: Any = points) -> str:
+    """An interval: "[+0.10, +2.41]"."""
+    return UNKNOWN if np.isnan(ends[0]) else f"[{told(ends[0])}, {told(ends[1])}]"
+
+
+def p_value(p: float) -> str:
+    return UNKNOWN if np.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def claimed(verdict: Verdict) -> str:
+    """What the claim says of the effect: "> 1.00"."""
+    least = f"{100 * verdict.smallest:.2f}"
+    return {
+        "greater": f"> {least}",
+        "less": f"< {MINUS}{least}",
+        "different": f"beyond ±{least}",
+        "same": f"within ±{least}",
+    }[verdict.direction]
+
+
+def summary(judged: Mapping[int, Verdict]) -> Table:
+    """The nine verdicts, a row each."""
+    rows: list[tuple[Cell, ...]] = []
+    exact = []
+    for one in HYPOTHESES:
+        verdict = judged[one.number]
+        low, high = verdict.interval
+        rows.append(
+            (
+                Link(f"H{one.number}", f"#h{one.number}"),
+                verdict.outcome,
+                verdict.claim,
+                points(verdict.effect),
+                between((low, high)),
+                claimed(verdict),
+                p_value(verdict.p) if verdict.estimate.n else UNKNOWN,
+                f"{verdict.estimate.n:,}",
+                VERDICTS[one.number - 1],
+            )
+        )
+        exact.append(
+            {
+                "hypothesis": one.number,
+                "claim": verdict.claim,
+                "outcome": verdict.outcome,
+                **_exact(verdict.estimate, verdict.level),
+                "smallest": verdict.smallest,
+                "direction": verdict.direction,
+                "p": verdict.p,
+                "family": verdict.family,
+                "would_decide": verdict.would_decide,
+                "of": verdict.of,
+                "tested_on": verdict.tested_on,
+                "partial": "; ".join(verdict.partial),
+                "file": one.file,
+                "thesis": VERDICTS[one.number - 1],
+            }
+        )
+    level = {one.level for one in judged.values()}
+    shown = f"{100 * max(level):g} % interval"
+    columns = (
+        *(Column("No."), Column("Outcome", "outcome"), Column("Claim"), Column("Effect", "number")),
+        *(Column(shown, "number"), Column("Supported if", "number"), Column("p, corrected", "number")),
+        *(Column("Triplets", "number"), Column("Thesis")),
+    )
+    caption = (
+        "The nine hypotheses. Effects in points of 2AFC score; p is of the decision, corrected for all nine (Holm). "
+        "What the thesis concluded was seen by eye."
+    )
+    return Table("verdicts", caption, columns, tuple(rows), pd.DataFrame(exact))
+
+
+def parts(number: int, verdict: Verdict) -> Table | None:
+    """The same contrast on parts of the data."""
+    if not verdict.parts:
+        return None
+    rows = tuple(
+        (name, points(one.value), between(one.interval(verdict.level)), f"{one.n:,}")
+        for name, one in verdict.parts.items()
+    )
+    exact = pd.DataFrame([{"part": name, **_exact(one, verdict.level)} for name, one in verdict.parts.items()])
+    caption = f"H{number} on parts of the data: effects in points of 2AFC score, each by itself, not corrected."
+    columns = (Column("Part"), Column("Effect", "number"), Column("Interval", "number"), Column("Triplets", "number"))
+    return Table(f"h{number}_parts", caption, columns, rows, exact)
+
+
+def _exact(one: Estimate, level: float) -> dict[str, Any]:
+    low, high = one.interval(level)
+    told = {"effect": one.value, "low": low, "high": high, "level": level, "se": one.se}
+    return told | {"n": one.n, "clusters": one.clusters, "repeats": one.repeats, "unit": one.unit}
+
+
+def of_sets(answers: Answers) -> Table:
+    """The evaluation sets and what people reach on them."""
+    people = answers.people()
+    rows: list[tuple[Cell, ...]] = []
+    exact = []
+    for s, name in enumerate(answers.sets):
+        here = answers.set == s
+        judges = np.unique(answers.judges[here])
+        queries, trials = (len(np.unique(of[here])) for of in (answers.query, answers.judgement))
+        told = "unknown" if judges[-1] == 0 else UNKNOWN.join(str(n) for n in dict.fromkeys((judges[0], judges[-1])))
+        fresh, best = (people[what].to_dict()[name] for what in ("fresh_judge", "best"))
+        n = int(here.sum())
+        rows.append((name, f"{n:,}", f"{queries:,}", f"{trials:,}", told, percent(fresh), percent(best)))
+        exact.append({"set": name, "queries": queries, "judgement_trials": trials, "judges": told, **people.loc[name]})
+    columns = (
+        *(Column("Set"), Column("Triplets", "number"), Column("Query images", "number")),
+        *(Column("Judgement trials", "number"), Column("Judges each", "number")),
+        *(Column("A fresh judge", "number"), Column("Best possible", "number")),
+    )
+    caption = (
+        "The evaluation sets. Scores in per cent: of a fresh judge, held to the others; and the best possible, always "
+        f"with the majority. Chance is {percent(CHANCE)}; a fresh judge is unknown where each triplet has one."
+    )
+    return Table("sets", caption, columns, tuple(rows), pd.DataFrame(exact))
+
+
+AXES = (
+    *("fit_on", "protocol", "source", "source.size", "resolution", "resize", "layer", "pool", "precision", "tuning"),
+    *("head", "optimizer", "lr", "epochs", "batch_size", "batch_norm", "fit_size", "workers"),
+)
+
+
+def labels(trials: pd.DataFrame) -> dict[str, str]:
+    """cell -> a name that tells it from all others: the model, the paradigm, and the axes in which its likes differ."""
+    first = trials.sort_index().drop_duplicates("cell").set_index("cell")
+    arguments = sorted(str(name) for name in first if str(name).startswith(("paradigm.", "tuning.")))
+    told = {axis: first[axis].map(_value).to_dict() for axis in ("paradigm", *AXES, *arguments) if axis in first}
+    names = {str(cell): str(model) for cell, model in first["model"].items()}
+    for axis, values in told.items():
+        alike: dict[str, set[str]] = {}
+        for cell, name in names.items():
+            alike.setdefault(name, set()).add(values[cell])
+        for cell, name in names.items():
+            if values[cell] and axis == "paradigm":
+                names[cell] = f"{name} {values[cell]}"
+            elif values[cell] and len(alike[name]) > 1:
+                names[cell] = f"{name}, {axis.replace('_', ' ')} {values[cell]}"
+    return names
+
+
+def _value(value: object) -> str:
+    if value is None or value != value:
+        return ""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def untuned(trials: pd.DataFrame, answers: Answers, held: pd.DataFrame) -> Table | None:
+    """Models as they come, best first, between chance and people.
+
+    Args:
+        held: `ceilings.table`.
+    """
+    some = trials[trials["kind"].isin(UNTUNED)]
+    if some.empty:
+        return None
+    named, people = labels(some), answers.people()
+    scored = answers.scores()
+    releases = list(dict.fromkeys(_release(name) for name in answers.sets))
+    found = []
+    for (cell, measure), (_, row) in zip(cells(some), some.drop_duplicates("cell").iterrows(), strict=True):
+        own = scored[(scored["cell"] == cell) & (scored["measure"] == measure)]
+        sets = list(dict.fromkeys(own["set"]))
+        one = estimate(answers, mean([(cell, measure)], sets), resamples=RESAMPLES)
+        low, high = one.interval()
+        of_release = own.groupby(own["set"].map(_release))["score"].mean()
+        explained = held.loc[held["cell"] == cell, "explained"].astype(float).mean() if len(held) else np.nan
+        told = {"model": named[cell], "kind": row["kind"], "cell": cell, "measure": measure, "sets": len(sets)}
+        told |= {"n": one.n, "score": one.value, "low": low, "high": high, "explained": explained}
+        found.append(told | {name: of_release.get(name, np.nan) for name in releases})
+    exact = pd.DataFrame(found).sort_values("score", ascending=False, kind="stable")
+    ceilings: dict[str, dict[str, float]] = {
+        what: {"score": people[what].mean(skipna=False), **people[what].groupby(people.index.map(_release)).mean()}
+        for what in ("best", "fresh_judge")
+    }
+    rows: list[tuple[Cell, ...]] = [
+        (f"People: {label}", "ceiling", percent(of["score"]), "", "", *(percent(of[name]) for name in releases))
+        for label, of in (("best possible", ceilings["best"]), ("a fresh judge", ceilings["fresh_judge"]))
+    ]
+    rows += [
+        (
+            *(row["model"], row["kind"], percent(row["score"]), between((row["low"], row["high"]), percent)),
+            percent(row["explained"]),
+            *(percent(row[name]) for name in releases),
+        )
+        for _, row in exact.iterrows()
+    ]
+    rows.append(("Chance", "floor", percent(CHANCE), "", "", *(percent(CHANCE) for _ in releases)))
+    columns = (
+        *(Column("Model"), Column("Kind"), Column("All sets", "number"), Column("95 % interval", "number")),
+        *(Column("Explained", "number"), *(Column(name, "number") for name in releases)),
+    )
+    caption = (
+        "Models as they come, best first: mean 2AFC score over the sets, in per cent, with its interval; what share of "
+        "the way from chance to the best possible that explains; and the mean over each release's sets."
+    )
+    return Table("models", caption, columns, tuple(rows), exact, frozenset({0, 1, len(rows) - 1}))
+
+
+def tuned(trials: pd.DataFrame, answers: Answers) -> list[Table]:
+    """Fine-tuned models, a table for each protocol: the score, and what was gained over the model as it came."""
+    if "paradigm" not in trials:
+        return []
+    found = []
+    scored = answers.scores()
+    for protocol, some in trials.groupby("protocol"):
+        trained = some[some["paradigm"].notna()]
+        if trained.empty:
+            continue
+        by = [name for name in ("model", "paradigm", "fit_on") if name in trained]
+        best = chosen(trained.fillna({"fit_on": ""}) if "fit_on" in by else trained, by)
+        of_cell = _means(scored, best)
+        before = _means(scored, some[some["paradigm"].isna() & (some["kind"] != "floor")])
+        known = [*(name for name in PARADIGMS if name in set(best["paradigm"]))]
+        known += sorted(set(best["paradigm"]) - set(known))
+        rows: list[tuple[Cell, ...]] = []
+        exact = []
+        for model, own in best.drop_duplicates("cell").groupby("model"):
+            base = before[before.index.isin(some.loc[some["model"] == model, "cell"])].mean()
+            row: list[Cell] = [str(model), percent(base)]
+            for name in known:
+                score = of_cell[own.loc[own["paradigm"] == name, "cell"]].mean()
+                gain = "" if np.isnan(base - score) else f" ({points(score - base)})"
+                row.append(percent(score) + gain)
+                exact.append({"model": model, "paradigm": name, "protocol": protocol, "score": score, "before": base})
+            rows.append(tuple(row))
+        leaky = " What it fits on, it is evaluated on: these scores are contaminated." if protocol == "thesis" else ""
+        caption = (
+            f"Fine-tuned under protocol {protocol}: mean 2AFC score over sets and fine-tuning data, in per cent, and "
+            f"the gain in points over the model as it came, scored on the same triplets.{leaky}"
+        )
+        columns = (Column("Model"), Column("As it came", "number"), *(Column(name, "number") for name in known))
+        found.append(Table(f"tuned_{protocol}", caption, columns, tuple(rows), pd.DataFrame(exact)))
+    return found
+
+
+def _means(scored: pd.DataFrame, some: pd.DataFrame) -> pd.Series:
+    """cell -> mean score over its sets and repeats, by the measure that it reports."""
+    reported = dict(zip(some["cell"], some["measure"], strict=True))
+    own = scored[scored["cell"].isin(list(reported)) & (scored["measure"] == scored["cell"].map(reported))]
+    return own.groupby("cell")["score"].mean()
+
+
+def measures(trials: pd.DataFrame, answers: Answers) -> Table | None:
+    """Models as they come under each similarity measure."""
+    some = trials[trials["kind"].isin(UNTUNED)]
+    scored = answers.scores()
+    own = scored[scored["cell"].isin(some["cell"]) & (scored["measure"] != "own")]
+    if own["measure"].nunique() < 2:
+        return None
+    exact = own.pivot_table(index="cell", columns="measure", values="score").rename_axis(columns=None)
+    named = labels(some)
+    exact = exact.assign(model=[named[str(cell)] for cell in exact.index]).sort_values("model")
+    names = [name for name in ("cosine", "l2", "l1") if name in exact]
+    rows = tuple((row["model"], *(percent(row[name]) for name in names)) for _, row in exact.iterrows())
+    caption = "Models as they come under each similarity measure: mean 2AFC score over the sets, in per cent."
+    columns = (Column("Model"), *(Column(name, "number") for name in names))
+    return Table("measures", caption, columns, rows, exact.reset_index())
+
+
+def leaked(found: pd.DataFrame) -> Table | None:
+    """How much of what fine-tuning gained was leakage."""
+    if found.empty:
+        return None
+    rows = tuple(
+        (
+            *(str(row["paradigm"]), points(row["gain_thesis"]), points(row["gain_heldout"]), points(row["leaked"])),
+            *(between((row["low"], row["high"])), f"{int(row['n']):,}"),
+        )
+        for _, row in found.iterrows()
+    )
+    columns = (
+        *(Column("Paradigm"), Column("Gain, as published", "number"), Column("Gain, held out", "number")),
+        *(Column("Leaked", "number"), Column("95 % interval", "number"), Column("Triplets", "number")),
+    )
+    caption = (
+        "What fine-tuning gained where it fits on what it is evaluated on (protocol thesis), and where it does not; "
+        "the difference is leakage. Points of 2AFC score."
+    )
+    return Table("leakage", caption, columns, rows, found)
+
+
+def every(trials: pd.DataFrame, answers: Answers, held: pd.DataFrame) -> Table:
+    """Every cell on every set."""
+    named = labels(trials)
+    scored = answers.scores()
+    reported = dict(zip(trials["cell"], trials["measure"], strict=True))
+    own = scored[scored["measure"] == scored["cell"].map(reported)]
+    wide = own.pivot_table(index="cell", columns="set", values="score").reindex(columns=list(answers.sets))
+    wide = wide.loc[sorted(wide.index, key=lambda cell: named[cell])]
+    rows = tuple(
+        (named[str(cell)], *(percent(row[name]) for name in answers.sets), percent(row.mean()))
+        for cell, row in wide.iterrows()
+    )
+    exact = held if len(held) else own.assign(model=own["cell"].map(named))
+    columns = (Column("Cell"), *(Column(name, "number") for name in answers.sets), Column("Mean", "number"))
+    caption = "Every cell on every set: 2AFC score in per cent, mean over its repeats."
+    return Table("scores", caption, columns, rows, exact)
+
+
+def runs(trials: pd.DataFrame, answers: Answers, judged: Mapping[int, Verdict], pages: Mapping[str, str]) -> Table:
+    """Every run, with the hypotheses that rest on it.
+
+    Args:
+        pages: trial -> address of its run in MLflow.
+    """
+    named = labels(trials)
+    rests = {number: rests_on(verdict) for number, verdict in judged.items()}
+    reported = dict(zip(trials["cell"], trials["measure"], strict=True))
+    scored = answers.scores()
+    score = scored[scored["measure"] == scored["cell"].map(reported)].groupby("trial")["score"].mean()
+    marks = {
+        cell: " ".join(f"H{number}" for number, on in rests.items() if cell in on) for cell in trials["cell"].unique()
+    }
+    rows = []
+    for trial, row in trials.iterrows():
+        seed = row.get("seed", np.nan)
+        rows.append(
+            (
+                Link(str(trial), pages[str(trial)]) if str(trial) in pages else str(trial),
+                *(named[row["cell"]], row["kind"], UNKNOWN if pd.isna(seed) else f"{seed:g}"),
+                *(percent(score.get(trial, np.nan)), f"{row['seconds']:.0f}", marks[row["cell"]]),
+            )
+        )
+    columns = (
+        *(Column("Trial"), Column("Cell"), Column("Kind"), Column("Seed", "number")),
+        *(Column("2AFC, %", "number"), Column("Seconds", "number"), Column("Hypotheses")),
+    )
+    exact = trials.assign(label=trials["cell"].map(named), score=score, hypotheses=trials["cell"].map(marks))
+    exact["run"] = [pages.get(str(trial), "") for trial in trials.index]
+    caption = "Every run, and the hypotheses that rest on it; the trial's id leads to its run in MLflow."
+    return Table("runs", caption, columns, tuple(rows), exact.reset_index())
+
+
+def rests_on(verdict: Verdict) -> frozenset[str]:
+    """The cells that a verdict was made of."""
+    return frozenset(verdict.estimate.cells).union(*(one.cells for one in verdict.parts.values()))
+
+
+def _release(name: str) -> str:
+    return str(name).partition("/")[0]
+
+
+def in_order(found: Sequence[Table | None]) -> list[Table]:
+    return [one for one in found if one is not None]

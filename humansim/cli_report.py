@@ -1,0 +1,221 @@
+"""`humansim report`: what sweeps have found, on one page."""
+
+import argparse
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from analysis.figures import Embedded
+    from analysis.report import Store, Swept
+    from humansim.root import Root
+    from humansim.spec import Sweep
+
+MAPPED = ("clip_vit_b_16", "dino_vit_b_16", "clip_resnet50", "dino_resnet50")  # of the thesis's Figure 5.2
+
+
+def add(commands: Any, where: argparse.ArgumentParser, track: argparse.ArgumentParser) -> None:
+    """Adds the command to the parser."""
+    one = commands.add_parser(
+        "report",
+        help="write what sweeps have found as one page, with the nine verdicts",
+        description="Write what sweeps have found as one page that needs no network, as Markdown, and as tables for\n"
+        "LaTeX and in CSV: data, leakage, results beside floors and ceilings, the verdicts of the nine hypotheses,\n"
+        "figures, how it was made, what is missing. Also of sweeps that have not finished: it says so.\n\n"
+        "example: humansim report pretrained thesis thesis_heldout",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[where, track],
+    )
+    one.set_defaults(command=_report)
+    one.add_argument(
+        "sweeps", metavar="SWEEP", nargs="+", help="a submitted sweep, or its file; all go into one report"
+    )
+    one.add_argument(
+        "--merge",
+        action="append",
+        default=[],
+        metavar="ROOT|URI",
+        help="another root or tracking store with runs of these sweeps, as of another lab; again: one more",
+    )
+    one.add_argument("--out", metavar="DIR", help="a folder, made or a former report's (ROOT/reports/SWEEP+SWEEP...)")
+
+
+def _report(given: argparse.Namespace) -> int:
+    import shlex
+    import sys
+
+    from humansim import show
+    from humansim.errors import BadInput
+    from humansim.root import Root, replaced_whole
+    from humansim.tracking import tracking_uri
+
+    root = Root.at(given.root, given.data)
+    roots = [root, *(Root.at(one) for one in given.merge if Path(one).is_dir())]
+    uris = [tracking_uri(root, given.tracking)]
+    for one in given.merge:
+        if "://" not in one and not Path(one).is_dir():
+            raise BadInput(f"--merge {one}: no such folder, and no tracking URI")
+        uris.append(one if "://" in one else Root.at(one).tracking_uri)
+    names = list(dict.fromkeys(_name(one) for one in given.sweeps))
+    out = Path(given.out).absolute() if given.out else root.path / "reports" / "+".join(names)
+    err = show.console(stderr=True)
+
+    def tell(what: str) -> None:
+        err.print(f"[dim]{what} ...[/dim]")
+
+    tell("reading MLflow")
+    stores = _stores(names, uris)
+
+    from analysis import answers, hypotheses, report
+
+    _check_replaceable(out, report.FILES)
+    trials, answered = answers.read(*((uri, name) for name in names for uri in stores[name]))
+    tell(f"judging nine hypotheses by {len(trials):,} trials")
+    judged = hypotheses.verdicts(trials, answered)
+    maps, left_out = _maps(root, trials, tell)
+    sweeps = [_swept(name, roots, stores[name], trials) for name in names]
+    with replaced_whole(out) as folder:
+        report.write(
+            trials,
+            answered,
+            judged,
+            folder,
+            sweeps=sweeps,
+            command=shlex.join(["humansim", *sys.argv[1:]]),
+            maps=maps,
+            left_out=left_out,
+            tell=tell,
+        )
+    for one in sweeps:
+        if one.planned is not None and one.finished < one.planned:
+            err.print(f"{one.name} is partial: {one.finished:,} of {one.planned:,} trials have finished", markup=False)
+    if trials["simulated"].any():
+        err.print("The judges were simulated; the report says so throughout")
+    print(f"Report: {out / report.PAGE}")
+    return 0
+
+
+def _name(given: str) -> str:
+    """The name of a sweep that is given by its name or its file."""
+    from humansim import plan
+
+    return plan.load_sweep(given).name if given.endswith(".py") else given
+
+
+def _stores(names: list[str], uris: list[str]) -> "dict[str, dict[str, Store]]":
+    """Sweep -> tracking URI -> what is in that store of it; each sweep has to be in one of them."""
+    from analysis.report import Store
+    from humansim import tracked
+    from humansim.errors import BadInput
+    from humansim.tracking import how_to_open
+
+    found: dict[str, dict[str, Store]] = {name: {} for name in names}
+    refused: dict[str, BadInput] = {}
+    for name in names:
+        for uri in dict.fromkeys(uris):
+            try:
+                page, runs = tracked.pages(uri, name)
+            except BadInput as error:
+                refused.setdefault(name, error)
+            else:
+                found[name][uri] = Store(uri, how_to_open(uri), page, runs)
+        if not found[name]:
+            raise refused[name]
+    return found
+
+
+def _check_replaceable(out: Path, files: tuple[str, ...]) -> None:
+    """Refuses to put a report in the place of anything but a report."""
+    from humansim.errors import BadInput
+
+    if not out.exists():
+        return
+    others = [one.name for one in out.iterdir() if one.name not in files] if out.is_dir() else [out.name]
+    if others:
+        raise BadInput(f"--out {out}: {others[0]} is no part of a report, which would replace it; give another folder")
+
+
+def _swept(name: str, roots: "list[Root]", stores: "dict[str, Store]", trials: "pd.DataFrame") -> "Swept":
+    """How far a sweep has come, from its definition and the trials that were read."""
+    from analysis.report import Swept
+    from humansim import plan
+    from humansim.errors import BadInput
+    from humansim.spec import digest
+
+    known = {sweep.name: sweep for root in roots for sweep in plan.remembered(root)}
+    sweep = known.get(name)
+    if sweep is None:
+        try:
+            sweep = plan.load_sweep(name)
+        except BadInput:  # it came from elsewhere
+            own = {trial for store in stores.values() for trial in store.runs}
+            return Swept(name, "", "", f"humansim sweep {name}", None, len(own), (), tuple(stores.values()))
+    finished, lacking = _progress(sweep, roots, set(trials.index))
+    return Swept(
+        name=name,
+        question=sweep.question,
+        digest=digest(sweep.model_dump(mode="json")),
+        command=f"humansim sweep {name}",
+        planned=finished + sum(lacking.values()),
+        finished=finished,
+        lacking=tuple(lacking.items()),
+        stores=tuple(stores.values()),
+    )
+
+
+def _progress(sweep: "Sweep", roots: "list[Root]", read: set[str]) -> "tuple[int, Counter[str]]":
+    """Finished trials of a sweep, and what is missing: "resnet50 triplet, failed" -> trials.
+
+    A cell that several labs have searched counts where most of it is there.
+    """
+    from humansim import plan
+    from humansim.results import State
+
+    plans = [plan.plan(sweep, root) for root in roots]
+    finished: set[str] = set()
+    lacking: Counter[str] = Counter()
+    for cell in plans[0].cells:
+        best = max(plans, key=lambda one: sum(trial.id in read for trial, _ in one.trials[cell.key]))
+        what = f"{cell.trial.backbone} {cell.trial.paradigm or 'pretrained'}"
+        for trial, state in best.trials[cell.key]:
+            if trial.id in read:
+                finished.add(trial.id)
+            elif state is not State.PRUNED:  # that is an end, too
+                lacking[f"{what}, {'not in MLflow yet' if state is State.FINISHED else state}"] += 1
+        if left := best.left(cell):
+            lacking[f"{what}, {State.TO_RUN}"] += left
+    return len(finished), lacking
+
+
+def _maps(root: "Root", trials: "pd.DataFrame", tell: Any) -> "tuple[dict[str, Embedded] | None, list[str]]":
+    """Embeddings of the Birds-16 photographs where photographs and weights are at hand, and what is left out."""
+    from humansim import plan
+    from humansim.backbones.weights import files_of, find
+    from humansim.errors import BadInput
+    from humansim.spec import Trial, Variant
+
+    wanted = [name for name in MAPPED if name in set(trials["backbone"])]
+    left_out = "The map of the birds (the thesis's Figure 5.2) is left out: "
+    if not wanted:
+        return None, [f"{left_out}none of {', '.join(MAPPED)} is among the trials."]
+    if not (root.data / "birds16").is_dir():
+        return None, [f"{left_out}the photographs are not in {root.data} (humansim data fetch birds16)."]
+    there = [name for name in wanted if all(find(file) is not None for file in files_of(Variant(name)))]
+    if not there:
+        return None, [f"{left_out}the weights of {', '.join(wanted)} are not on this machine (humansim weights fetch)."]
+
+    from humansim import show, train
+
+    found: dict[str, Embedded] = {}
+    try:
+        for name in there:
+            base = Trial(source=Variant("birds16", size="all"), protocol="all", backbone=Variant(name))
+            with show.counting(f"embedding the birds by {name}") as progress:
+                images, embedded = train.embed(plan.checked(base), root, progress=progress)
+            found[name] = embedded, [Path(image).parts[-3] for image in images]
+    except BadInput as error:
+        return None, [f"{left_out}{error}"]
+    missing = [name for name in wanted if name not in there]
+    return found, [f"The map of the birds lacks {', '.join(missing)}: their weights are not here."] if missing else []

@@ -1,0 +1,344 @@
+"""The report: what a supervisor reads."""
+
+import itertools
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from xml.etree.ElementTree import Element
+
+import html5lib
+import numpy as np
+import pandas as pd
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, sync_playwright
+
+from analysis import report
+from analysis.answers import Answers
+from analysis.hypotheses import HYPOTHESES
+from analysis.planted import planted
+from analysis.stats import Estimate, estimate, mean
+from analysis.verdict import Verdict, evidence, judge, within_family
+from humansim.published import PARADIGMS
+
+SETS = ("bapps/cnn", "bapps/color", "hsj/8rank2_similar", "birds16/2rank1_dissimilar")
+MODELS = {"resnet50": 0.62, "vit_b_16": 0.66, "clip_vit_b_16": 0.7, "dino_vit_b_16": 0.69}
+
+
+def study(simulated: bool = True) -> tuple[pd.DataFrame, Answers]:
+    """A small study whose truth is known: four models, fine-tuned in seven ways under two protocols, pixels below."""
+    scores = {"pixels": 0.55, **MODELS}
+    rows = {name: {"model": name, "kind": "floor" if name == "pixels" else "pretrained"} for name in scores}
+    for model, score in MODELS.items():
+        for paradigm in PARADIGMS:
+            for protocol, gain in (("heldout", 0.01), ("thesis", 0.03)):
+                cell = f"{model} {paradigm} {protocol}"
+                kind = "fine-tuned" if protocol == "heldout" else "contaminated"
+                scores[cell] = score + gain
+                rows[cell] = {"model": model, "kind": kind, "paradigm": paradigm, "protocol": protocol}
+    answers = planted(scores, np.random.default_rng(0), sets=SETS, queries=120)
+    trials = pd.DataFrame(
+        [
+            {
+                "trial": f"{cell}#0",
+                "cell": cell,
+                "protocol": "heldout",
+                "backbone": row["model"],
+                "fit_on": "bapps" if "paradigm" in row else None,
+                "measure": "cosine",
+                "validation": 0.6,
+                "simulated": simulated,
+                "contaminated": row["kind"] == "contaminated",
+                "shared.test.images": 16 if row["kind"] == "contaminated" else 0,
+                "seed": 0.0 if "paradigm" in row else np.nan,
+                "device": "NVIDIA H100",
+                "version.torch": "2.11.0",
+                "data": "d" * 64,
+                "seconds": 60.0,
+                "finished": 1_700_000_000_000,
+            }
+            | row
+            for cell, row in rows.items()
+        ]
+    ).set_index("trial")
+    return trials, answers
+
+
+def judgements(answers: Answers, simulated: bool = True) -> dict[int, Verdict]:
+    """Nine verdicts of all kinds; of H9 nothing has finished."""
+    found = []
+    for one in HYPOTHESES:
+        better, worse = list(MODELS)[one.number % 4], list(MODELS)[(one.number + 1 + one.number % 2) % 4]
+        contrast = mean([(better, "cosine")], SETS) - mean([(worse, "cosine")], SETS)
+        parts = {name: estimate(answers, contrast.on([name]), resamples=500) for name in SETS}
+        partial = ("clip_resnet50x64 has not finished",) if one.number == 5 else ()
+        effect = estimate(answers, contrast, resamples=2000) if one.number < 9 else Estimate.none()
+        found.append(judge(one.claim, evidence(effect, 0.01), parts=parts, partial=partial, simulated=simulated))
+    return {one.number: verdict for one, verdict in zip(HYPOTHESES, within_family(found), strict=True)}
+
+
+def written(folder: Path, simulated: bool = True) -> Path:
+    trials, answers = study(simulated)
+    store = report.Store(
+        "sqlite:////x/mlflow.db",
+        "mlflow ui --backend-store-uri sqlite:////x/mlflow.db",
+        "http://127.0.0.1:5000/#/experiments/1",
+        {trial: f"{i:032x}" for i, trial in enumerate(trials.index)},
+    )
+    lacking = (("resnet50 triplet, to run", 9),)
+    sweep = report.Swept(
+        "thesis_heldout", "Does it gain & last?", "0123456789abcdef", "humansim sweep x", 70, 61, lacking, (store,)
+    )
+    report.write(
+        trials,
+        answers,
+        judgements(answers, simulated),
+        folder,
+        sweeps=[sweep],
+        left_out=["Left out: 5 % of <this> & that_one."],
+        more=[report.Section("gallery", "Where they disagree", "<p>A <em>gallery</em>.</p>")],
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return written(tmp_path_factory.mktemp("report"))
+
+
+@pytest.fixture(scope="module")
+def page(folder: Path) -> Element:
+    """The page, read by the rules of HTML; an error in it is an error here."""
+    parser = html5lib.HTMLParser(strict=True, namespaceHTMLElements=False)
+    return parser.parse((folder / report.PAGE).read_bytes(), transport_encoding="utf-8")
+
+
+def text(element: Element) -> str:
+    return " ".join("".join(element.itertext()).split())
+
+
+def signed(share: float) -> str:
+    return "\N{EN DASH}" if np.isnan(share) else f"{100 * share:+.2f}".replace("-", "\N{MINUS SIGN}")
+
+
+def test_it_is_whole_and_nothing_else_is_written(folder: Path) -> None:
+    assert {one.name for one in folder.iterdir()} == set(report.FILES)
+
+
+def test_the_page_loads_nothing(page: Element) -> None:
+    """What a browser would fetch: all of it lies in the page."""
+    loading = [
+        one.get(name)
+        for one in page.iter()
+        for name in ("src", "srcset", "data", "poster", "background", *(("href",) if one.tag == "link" else ()))
+        if one.get(name) is not None
+    ]
+    assert loading
+    assert all(value.startswith("data:") for value in loading)
+    assert not list(page.iter("script"))
+    styles = "".join(text(one) for one in page.iter("style"))
+    assert "url(" not in styles
+    assert "@import" not in styles
+
+
+def test_the_page_has_one_title_headings_in_order_and_landmarks(page: Element) -> None:
+    levels = [int(one.tag[1]) for one in page.iter() if one.tag in ("h1", "h2", "h3", "h4", "h5", "h6")]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+    for landmark in ("header", "nav", "main", "footer"):
+        assert len(list(page.iter(landmark))) == 1
+    assert page.find("body")[0].get("href") == "#content"
+
+
+def test_links_within_lead_somewhere(page: Element, folder: Path) -> None:
+    ids = [one.get("id") for one in page.iter() if one.get("id")]
+    assert len(ids) == len(set(ids))
+    for href in {one.get("href") for one in page.iter("a")}:
+        if href.startswith("#"):
+            assert href[1:] in ids
+        elif not href.startswith("http"):
+            assert (folder / href).is_file()
+    for one in page.iter():
+        if one.get("aria-labelledby"):
+            assert one.get("aria-labelledby") in ids
+
+
+def test_tables_and_images_tell_what_they_are(page: Element) -> None:
+    tables = list(page.iter("table"))
+    assert len(tables) > 10
+    for one in tables:
+        assert text(one.find("caption"))
+        width = len(one.findall("thead/tr/th[@scope='col']"))
+        for row in one.findall("tbody/tr"):
+            assert len(row.findall("th[@scope='row']")) == 1
+            assert len(row) == width
+    assert all(one.get("alt") for one in page.iter("img"))
+
+
+def test_every_number_of_the_verdicts_is_the_verdicts_own(page: Element, folder: Path) -> None:
+    judged = judgements(study()[1])
+    (table,) = [one for one in page.iter("table") if one.find("caption").get("id") == "table-verdicts"]
+    rows = table.findall("tbody/tr")
+    assert len(rows) == 9
+    markdown = (folder / report.TEXT).read_text().replace("\\", "")
+    latex = (folder / report.LATEX).read_text().replace("$-$", "\N{MINUS SIGN}").replace("--", "\N{EN DASH}")
+    exact = pd.read_csv(folder / "data" / "verdicts.csv").set_index("hypothesis")
+    for row, (number, verdict) in zip(rows, judged.items(), strict=True):
+        low, high = verdict.interval
+        shown = [text(cell) for cell in row]
+        effect, interval = signed(verdict.effect), f"[{signed(low)}, {signed(high)}]" if low == low else signed(low)
+        assert shown[0] == f"H{number}"
+        assert shown[1].endswith(verdict.outcome)
+        assert shown[2:5] == [verdict.claim, effect, interval]
+        assert shown[5] == "> 1.00"
+        if verdict.estimate.n:
+            assert shown[6] == ("< 0.001" if verdict.p < 0.001 else f"{verdict.p:.3f}")
+        assert shown[7] == f"{verdict.estimate.n:,}"
+        section = text(page.find("body")).partition(f"H{number}. ")[2].partition(f"H{number + 1}. ")[0]
+        assert (
+            f"{effect} points of 2AFC, 95 % interval {interval}"
+            if verdict.estimate.n
+            else "nothing to test it on has finished"
+        ) in section
+        assert verdict.would_decide in section
+        assert all(told in section for told in verdict.partial)
+        assert HYPOTHESES[number - 1].file in section
+        for other in (markdown, latex):
+            (line,) = [one for one in other.splitlines() if re.match(rf"(\| )?H{number} [|&] ", one)]
+            assert [effect in line, interval in line, verdict.outcome in line, verdict.claim in line] == [True] * 4
+        assert exact.loc[number, ["effect", "low", "high", "p"]].tolist() == pytest.approx(
+            [verdict.effect, low, high, verdict.p], rel=1e-12, nan_ok=True
+        )
+
+
+def test_a_verdict_is_followed_to_its_runs(page: Element, folder: Path) -> None:
+    runs = pd.read_csv(folder / "data" / "runs.csv", keep_default_na=False).set_index("trial")
+    judged, trials = judgements(study()[1]), study()[0]
+    for number, verdict in judged.items():
+        marked = runs.index[[f"H{number}" in one.split() for one in runs["hypotheses"]]]
+        assert set(trials.loc[marked, "cell"]) == set(verdict.estimate.cells)
+    links = {text(one): one.get("href") for one in page.iter("a")}
+    for trial in trials.index:
+        assert links[trial] == runs.loc[trial, "run"]
+        assert links[trial].startswith("http://127.0.0.1:5000/#/experiments/1/runs/")
+
+
+def test_scores_stand_beside_floor_ceilings_and_chance(page: Element) -> None:
+    _, answers = study()
+    (table,) = [one for one in page.iter("table") if one.find("caption").get("id") == "table-models"]
+    rows = {text(row[0]): [text(cell) for cell in row] for row in table.findall("tbody/tr")}
+    people = answers.people()
+    assert rows["People: best possible"][2] == f"{100 * people['best'].mean():.1f}"
+    assert rows["People: a fresh judge"][2] == f"{100 * people['fresh_judge'].mean():.1f}"
+    assert rows["Chance"][2] == "50.0"
+    scores = answers.scores().groupby("cell")["score"].mean()
+    for model in ("pixels", *MODELS):
+        assert rows[model][2] == f"{100 * scores[model]:.1f}"
+    (table,) = [one for one in page.iter("table") if one.find("caption").get("id") == "table-tuned_heldout"]
+    for row in table.findall("tbody/tr"):
+        model = text(row[0])
+        tuned = scores[f"{model} triplet heldout"]
+        assert text(row[2]) == f"{100 * tuned:.1f} ({signed(tuned - scores[model])})"
+
+
+def test_simulated_judges_are_told_everywhere_and_only_where_they_were(
+    page: Element, folder: Path, tmp_path: Path
+) -> None:
+    assert "imulated" in text(page.find("head/title"))
+    for one in (*page.iter("caption"), *page.iter("figcaption")):
+        assert "imulated" in text(one)
+    assert (folder / report.LATEX).read_text().count(r"Simulated judges.}") > 5
+    assert "**Simulated judges.**" in (folder / report.TEXT).read_text()
+    for file in (folder / "data").iterdir():
+        assert (pd.read_csv(file)["judges_are"] == "simulated").all()
+    real = written(tmp_path, simulated=False)
+    for name in (report.PAGE, report.TEXT, report.LATEX):
+        assert "imulated" not in re.sub(r"base64,[^\"]*", "", (real / name).read_text())
+
+
+def test_what_is_partial_is_said(page: Element) -> None:
+    told = text(page.find("body"))
+    assert told.count("thesis_heldout: 61 of 70 trials have finished.") == 2
+    assert "resnet50 triplet, to run: 9" in told
+    assert "H5: clip_resnet50x64 has not finished" in told
+    assert "Left out: 5 % of <this> & that_one." in told
+
+
+def test_a_section_can_be_added(page: Element) -> None:
+    assert [one for one in page.iter("a") if one.get("href") == "#gallery"]
+    assert "gallery" in [text(one) for one in page.iter("em")]
+
+
+def test_what_is_special_in_latex_is_set_as_it_is() -> None:
+    assert report.in_latex("a_b & 5 % of $x^2$ {#1} ~\\ <\N{MINUS SIGN}1>") == (
+        r"a\_b \& 5 \% of \$x\textasciicircum{}2\$ \{\#1\} \textasciitilde{}\textbackslash{} $<$$-$1$>$"
+    )
+
+
+def test_latex_tables_are_balanced_and_as_wide_as_they_say(folder: Path) -> None:
+    latex = (folder / report.LATEX).read_text()
+    for table in latex.split(r"\begin{table}")[1:]:
+        columns = re.sub(r"p\{[^}]*\}", "p", table.partition(r"\begin{tabular}{")[2].split("\n")[0].rstrip("}"))
+        rows = [line for line in table.splitlines() if line.endswith(r"\\")]
+        assert len(rows) > 1
+        assert {len(re.split(r"(?<!\\)&", row)) for row in rows} == {len(columns)}
+        assert table.count("{") - table.count(r"\{") == table.count("}") - table.count(r"\}")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium, headless: playwright's own, or one that is installed."""
+    installed = next(filter(None, map(shutil.which, BROWSERS)), None)
+    with sync_playwright() as playwright:
+        if installed is None and not Path(playwright.chromium.executable_path).exists():
+            pytest.skip(f"no browser: playwright install chromium, or any of {', '.join(BROWSERS)} on the PATH")
+        made = playwright.chromium.launch(executable_path=installed, args=["--no-sandbox"])
+        yield made
+        made.close()
+
+
+BROWSERS = ("chromium", "chromium-headless-shell", "google-chrome", "chrome-headless-shell")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_in_a_browser_nothing_is_fetched_and_nothing_is_amiss(folder: Path, browser: Browser, scheme: str) -> None:
+    shown = browser.new_page(color_scheme=scheme, viewport={"width": 360, "height": 740})
+    asked: list[str] = []
+    said: list[str] = []
+    shown.on("request", lambda request: asked.append(request.url))
+    shown.on("console", lambda message: said.append(message.text))
+    shown.on("pageerror", lambda error: said.append(str(error)))
+    address = (folder / report.PAGE).as_uri()
+    shown.goto(address)
+    assert [one for one in asked if not one.startswith("data:")] == [address]
+    assert said == []
+    assert shown.evaluate("document.documentElement.scrollWidth") == 360  # a phone: only tables go sideways
+    shown.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true })")
+    assert shown.evaluate("document.documentElement.scrollWidth") == 360
+    assert shown.evaluate("[...document.images].every(one => one.complete && one.naturalWidth > 0)")
+    assert Axe().run(shown).response["violations"] == []
+    shown.close()
+
+
+@pytest.mark.slow
+def test_in_a_browser_keys_reach_the_skip_link_and_the_tables(folder: Path, browser: Browser) -> None:
+    shown = browser.new_page()
+    shown.goto((folder / report.PAGE).as_uri())
+    shown.keyboard.press("Tab")
+    assert shown.evaluate("document.activeElement.textContent") == "Skip to the content"
+    assert shown.locator(".skip").bounding_box()["x"] >= 0  # it is seen once it is reached
+    shown.keyboard.press("Enter")
+    shown.keyboard.press("Tab")
+    assert shown.evaluate("document.activeElement.closest('main') !== null")
+    reached = set()
+    for _ in range(400):
+        shown.keyboard.press("Tab")
+        reached.add(shown.evaluate("document.activeElement.getAttribute('aria-labelledby')"))
+    assert {"table-verdicts", "table-sets", "table-models"} <= reached
+    tree = shown.locator("body").aria_snapshot()
+    for role in ("banner", 'navigation "Contents"', "main", "contentinfo", 'heading "Summary" [level=2]'):
+        assert role in tree
+    shown.close()

@@ -1,0 +1,94 @@
+"""`humansim report` as a person calls it."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from sweeping import humansim
+from test_answers import PRETRAINED, logged
+
+from analysis import report
+from humansim import cli
+from humansim.root import Root
+
+SWEEP = """
+from humansim.spec import Sweep, Trial, Variant
+
+SWEEP = Sweep(
+    name="tiny",
+    question="Is it reported?",
+    base=Trial(source=Variant("simulated", size=8), resolution=32, fit_size=16, batch_size=8, epochs=1),
+    grid=[
+        {"backbone": ["pixels", "miniature:resnet50", "miniature:vit_b_16"], "protocol": ["thesis", "heldout"]},
+        {"backbone": ["miniature:resnet50", "miniature:vit_b_16"], "paradigm": ["triplet", "rotation"],
+         "protocol": ["thesis", "heldout"]},
+    ],
+)
+"""
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert cli.main(["report", *arguments]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert [one for one in said if "error" in one] == said[-1:]
+    return said[-1]
+
+
+def test_bad_input_is_one_line_and_nothing_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = Root.at(tmp_path / "runs")
+    where = ("--root", str(root.path))
+    assert "there is no such file; name the root" in refused(capsys, "made", *where)
+    logged(root, [PRETRAINED])
+    assert "no sweep 'maid' in sqlite" in refused(capsys, "maid", *where)
+    assert "did you mean made" in refused(capsys, "made", "maid", *where)
+    assert "--merge nowhere: no such folder" in refused(capsys, "made", "--merge", "nowhere", *where)
+    assert "no_such_file.py: no such file" in refused(capsys, "no_such_file.py", *where)
+    (mine := tmp_path / "thesis").mkdir()
+    (mine / "chapter.tex").write_text("mine")
+    said = refused(capsys, "made", "--out", str(mine), *where)
+    assert "chapter.tex is no part of a report" in said
+    assert [one.name for one in mine.iterdir()] == ["chapter.tex"]
+    assert not (root.path / "reports").exists()
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A sweep's file, and a root with half of it."""
+    folder = tmp_path_factory.mktemp("swept")
+    (file := folder / "tiny.py").write_text(SWEEP)
+    done = humansim("sweep", str(file), "--root", str(folder / "runs"), "--serial", "--only", "backbone=*resnet50")
+    assert done.returncode == 0, done.stderr
+    return file, folder / "runs"
+
+
+@pytest.mark.slow
+def test_half_a_sweep_is_reported_then_the_whole_out_of_two_stores(swept: tuple[Path, Path], tmp_path: Path) -> None:
+    file, one = swept
+    done = humansim("report", str(file), "--root", str(one))
+    assert done.returncode == 0, done.stderr
+    page = one / "reports" / "tiny" / report.PAGE
+    assert done.stdout.splitlines()[-1] == f"Report: {page}"
+    assert "tiny is partial: 6 of 14 trials have finished" in done.stderr
+    told = page.read_text()
+    assert "tiny: 6 of 14 trials have finished." in told
+    assert "miniature:vit_b_16 triplet, to run: 2" in told
+    assert "Simulated judges" in told
+
+    two = tmp_path / "runs"
+    others = ("--only", "backbone=*vit_b_16", "--only", "backbone=pixels")
+    assert humansim("sweep", str(file), "--root", str(two), "--serial", *others).returncode == 0
+    out = tmp_path / "for my supervisor"
+    for _ in range(2):  # the second replaces the first
+        done = humansim("report", "tiny", "--root", str(one), "--merge", str(two), "--out", str(out))
+        assert done.returncode == 0, done.stderr
+        assert {child.name for child in out.iterdir()} == set(report.FILES)
+    told = (out / report.PAGE).read_text()
+    assert "partial" not in done.stderr
+    assert "trials have finished" not in told
+    runs = pd.read_csv(out / "data" / "runs.csv", keep_default_na=False)
+    assert len(runs) == 14
+    assert runs["run"].str.match(r"http://127.0.0.1:5000/#/experiments/\d+/runs/[0-9a-f]{32}").all()
+    assert runs["version.torch"].all()
+    leaked = pd.read_csv(out / "data" / "leakage.csv")
+    assert set(leaked["paradigm"]) == {"triplet", "rotation", "all"}
+    assert "Is it reported?" in told
