@@ -1,19 +1,26 @@
 """Made-up studies whose truth is known: to test what is concluded from answers, and to plan."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import norm
 
 from analysis.answers import LEFT, RIGHT, Answers
+from humansim.backbones import Pretraining, backbone
+from humansim.published import BACKBONES, BASE_MODELS, PARADIGMS, RELEASES
+from humansim.sources.study import SETS
+from humansim.spec import Variant
 
 MEASURE = "cosine"
 LOWEST, HIGHEST = 0.25, 0.75  # 2AFC score of a model that always answers as few, or as most, of all people would
 
 
 def planted(
-    scores: Mapping[str, float],
+    scores: Mapping[str, float] | Mapping[tuple[str, str], Mapping[str, float]],
     rng: np.random.Generator,
     *,
     sets: Sequence[str] = ("one/set",),
@@ -32,7 +39,7 @@ def planted(
     model sides with the popular image if a normal variable, made up of the parts below, falls under a threshold.
 
     Args:
-        scores: cell -> true 2AFC score on every set, from LOWEST to HIGHEST.
+        scores: cell -> true 2AFC score on every set, from LOWEST to HIGHEST; or (cell, measure) -> set -> score.
         sets: those with the same name before the slash have their queries in common.
         queries: in each set.
         triplets: of each query, each of a judgement trial of its own.
@@ -55,14 +62,16 @@ def planted(
     rows: dict[tuple[str, str], int] = {}
     nearer: list[NDArray[np.uint8]] = []
     cells: dict[str, tuple[str, ...]] = {}
-    for cell, score in scores.items():
+    for key, given in scores.items():
+        cell, measure = (key, MEASURE) if isinstance(key, str) else key
+        score = np.array([given[name] if isinstance(given, Mapping) else given for name in names])[of_set]
         own, of_query = rng.standard_normal(n), rng.standard_normal(pool)[query]
         fixed = np.sqrt(alike) * common + np.sqrt(within) * of_query + np.sqrt(1 - alike - within - flips) * own
         cells[cell] = tuple(f"{cell}#{r}" for r in range(repeats))
         for trial in cells[cell]:
             share = 2 * (score + between * rng.standard_normal()) - 0.5
             agrees = fixed + np.sqrt(flips) * rng.standard_normal(n) < norm.ppf(share)
-            rows[trial, MEASURE] = len(nearer)
+            rows[trial, measure] = len(nearer)
             nearer.append(np.where(agrees == popular, RIGHT, LEFT).astype(np.uint8))
     return Answers(
         sets=names,
@@ -76,3 +85,49 @@ def planted(
         repeats=cells,
         trained=frozenset(cells) if repeats > 1 else frozenset(),
     )
+
+
+def planted_study(
+    score: Callable[[Mapping[str, Any], str, str], float],
+    rng: np.random.Generator,
+    *,
+    backbones: Sequence[str] = BACKBONES,
+    fitted: Sequence[str] = (),
+    sets: Sequence[str] = SETS,
+    **shape: Any,
+) -> tuple[pd.DataFrame, Answers]:
+    """The study with answers made up: `trials` as the sweep `pretrained` gives them, or as `thesis` does.
+
+    Args:
+        score: from a trial's row, a set and a measure to the true 2AFC score.
+        backbones: which have finished.
+        fitted: protocols under which the base models among them were fine-tuned, with each paradigm on each release; if
+            none, they were evaluated as pretrained, by three measures.
+        shape: as of `planted`.
+    """
+    rows: list[dict[str, Any]] = []
+    for name in backbones:
+        facts = backbone.facts(Variant(name))
+        learnt: Pretraining = facts["pretraining"]
+        known: dict[str, Any] = {key: facts[key] for key in ("architecture", "family")}
+        known |= {f"pretraining.{key}": value for key, value in asdict(learnt).items()}
+        known |= {"pretraining.language": learnt.language, "model": name, "source": "study", "measure": MEASURE}
+        known |= {"seed": 0, "validation": np.nan, "finished": 0, "simulated": False, "contaminated": False}
+        for protocol in fitted or ("all",):
+            rows.append({**known, "kind": "pretrained", "protocol": protocol, "paradigm": None, "fit_on": None})
+            if fitted and name in BASE_MODELS:
+                leaks = protocol == "thesis"
+                rows += [
+                    rows[-1]
+                    | {"kind": "contaminated" if leaks else "fine-tuned", "contaminated": leaks}
+                    | {"paradigm": paradigm, "fit_on": release}
+                    for paradigm in PARADIGMS
+                    for release in RELEASES
+                ]
+    measures = (MEASURE,) if fitted else (MEASURE, "l2", "l1")
+    for row in rows:
+        named = [row[key] for key in ("model", "paradigm", "fit_on", "protocol") if row[key] is not None]
+        row["cell"] = " ".join(named)
+    true = {(row["cell"], m): {name: score(row, name, m) for name in sets} for row in rows for m in measures}
+    answers = planted(true, rng, sets=sets, **shape)
+    return pd.DataFrame(rows, index=pd.Index([f"{row['cell']}#0" for row in rows], name="trial")), answers

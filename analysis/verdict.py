@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from analysis.stats import Estimate, holm, needed
+from analysis.stats import Estimate, Mixed, holm, needed
 from humansim.errors import BadInput
 
 Direction = Literal["greater", "less", "different", "same"]
@@ -19,8 +19,8 @@ def decide(low: float, high: float, smallest: float, direction: Direction = "gre
     It is supported if the whole interval lies where the claim says, beyond `smallest` and not only beyond 0, and
     refuted if none of it does; else it is undecided. So no effect, and an effect too small to matter, both refute a
     claim once the data are enough to show it, and however small a p-value against 0 is, it supports none. Either
-    verdict is wrong in at most (1 - level) / 2 of studies, and more data decide in the end, unless the effect is just
-    `smallest`.
+    verdict is wrong in at most (1 - level) / 2 of studies ("different", and against "same": in 1 - level, where
+    `smallest` is small beside the interval), and more data decide in the end, unless the effect is just `smallest`.
 
     Args:
         low, high: the effect's interval; NaN where it cannot be told.
@@ -47,12 +47,85 @@ def decide(low: float, high: float, smallest: float, direction: Direction = "gre
     return "refuted" if high < smallest else "undecided"
 
 
-def p_of_decision(found: Estimate, smallest: float, direction: Direction) -> float:
-    """p-value that goes with `decide`: at most 1 - level where the interval at that level decides, either way."""
-    if direction in ("greater", "less"):
-        return found.p(smallest if direction == "greater" else -smallest)
-    outside = min(found.p_at_most(smallest), found.p_at_least(-smallest))
-    return min(1.0, 2 * min(outside, found.p_equivalent(smallest)))
+@dataclass(frozen=True)
+class Evidence:
+    """What the data say of a claim: of one contrast (`evidence`), or of several together (`every`, `some`).
+
+    Attributes:
+        estimate: of one contrast; of several, of the one that settles it, or else that is the farthest from settled.
+        smallest: the smallest effect of interest.
+        direction: what is claimed of the effect.
+        holds: one-sided p-value of "the claim is false": small where it is supported.
+        fails: one-sided p-value of "the claim is true": small where it is refuted.
+        of: which contrast the estimate is of; empty if there is only one.
+        parts: all of which anything has finished.
+    """
+
+    estimate: Estimate
+    smallest: float
+    direction: Direction
+    holds: float
+    fails: float
+    of: str = ""
+    parts: Mapping[str, Estimate] = field(default_factory=dict)
+
+    @property
+    def p(self) -> float:
+        """Two-sided: at most 1 - level where it is decided at that level, either way."""
+        return min(1.0, 2 * min(self.holds, self.fails))
+
+    def outcome(self, level: float) -> Outcome:
+        if not self.of:
+            return decide(*self.estimate.interval(level), self.smallest, self.direction)
+        if self.p > 1 - level:
+            return "undecided"
+        return "supported" if self.holds < self.fails else "refuted"
+
+
+def evidence(found: Estimate, smallest: float, direction: Direction = "greater") -> Evidence:
+    """What one contrast says: the p-values that go with `decide`."""
+    above, below = found.p_at_most(smallest), found.p_at_least(-smallest)
+    holds, fails = {
+        "greater": (above, found.p_at_least(smallest)),
+        "less": (below, found.p_at_most(-smallest)),
+        "different": (min(above, below), found.p_equivalent(smallest)),
+        "same": (found.p_equivalent(smallest), min(above, below)),
+    }[direction]
+    return Evidence(found, smallest, direction, holds, fails)
+
+
+def every(claims: Mapping[str, Evidence]) -> Evidence:
+    """What is said of the claim that all of these hold.
+
+    An intersection-union test (Berger 1982): supported where each of them is, at its own level, without correction;
+    refuted where one of them is, after Bonferroni's correction for having looked at all. A claim on which there are no
+    data stands in the way of support, and does not save the others.
+
+    Args:
+        claims: by what tells them apart.
+    """
+    holds, fails = (np.array([getattr(one, side) for one in claims.values()]) for side in ("holds", "fails"))
+    joint = float(holds.max()), float(min(1.0, len(claims) * fails.min()))
+    told = [np.isfinite(one.estimate.value) for one in claims.values()]
+    at = int(fails.argmin()) if joint[1] < joint[0] else int(np.where(told, holds, -1).argmax())
+    return _joint(claims, at, *joint)
+
+
+def some(claims: Mapping[str, Evidence]) -> Evidence:
+    """What is said of the claim that at least one of these holds: `every` turned round.
+
+    Supported where one is, after Bonferroni's correction (so that the one may be picked by the data); refuted where
+    each is.
+    """
+    holds, fails = (np.array([getattr(one, side) for one in claims.values()]) for side in ("holds", "fails"))
+    return _joint(claims, int(holds.argmin()), float(min(1.0, len(claims) * holds.min())), float(fails.max()))
+
+
+def _joint(claims: Mapping[str, Evidence], at: int, holds: float, fails: float) -> Evidence:
+    name, one = list(claims.items())[at]
+    known = {key: found for own, each in claims.items() for key, found in (each.parts or {own: each.estimate}).items()}
+    parts = {key: found for key, found in known.items() if found.n}
+    return Evidence(one.estimate, one.smallest, one.direction, holds, fails, one.of or name, parts)
 
 
 @dataclass(frozen=True)
@@ -62,13 +135,17 @@ class Verdict:
     Attributes:
         claim: in a sentence.
         outcome: supported, refuted or undecided (`decide`), after correction for the family.
-        estimate: the contrast: value, interval, n, clusters, repeats, unit of resampling.
+        estimate: the contrast: value, interval, n, clusters, repeats, unit of resampling. NaN, with n = 0, where
+            nothing has finished that it could be tested on.
         smallest: the smallest effect of interest.
         direction: what the claim says of the effect.
         p: of the decision, corrected (`within_family`); two-sided.
         family: how many claims it was corrected for.
         level: of the interval.
-        parts: the same contrast on parts of the data (a release, a set, a paradigm), not corrected.
+        of: which of several contrasts the estimate is of, if the claim is about several (`Evidence`).
+        parts: these contrasts, and what else is to be told: on a release, with other rows. Not corrected.
+        mixed: by name, mixed models that speak of other backbones too: a second opinion.
+        tested_on: which rows: how many models, sets, which protocol.
         partial: what is missing, in words: trials that have not finished, sets that were not evaluated.
         simulated: the judges were; whatever shows the verdict says so.
     """
@@ -81,7 +158,10 @@ class Verdict:
     p: float
     family: int = 1
     level: float = 0.95
+    of: str = ""
     parts: Mapping[str, Estimate] = field(default_factory=dict)
+    mixed: Mapping[str, Mixed] = field(default_factory=dict)
+    tested_on: str = ""
     partial: tuple[str, ...] = ()
     simulated: bool = False
 
@@ -112,6 +192,8 @@ class Verdict:
         """
         if self.outcome != "undecided":
             return ""
+        if self.estimate.n == 0:
+            return "trials that have not finished"
         if np.isnan(self.estimate.se):
             return "more triplets: a set has fewer than two that are independent"
         limits = {"greater": (self.smallest,), "less": (-self.smallest,)}
@@ -138,41 +220,63 @@ class Verdict:
         return " or ".join(ways)
 
     def __str__(self) -> str:
-        low, high = self.interval
-        told = (
-            f"{self.outcome}: {self.claim}\n"
-            f"  {100 * self.effect:+.2f} points of 2AFC [{100 * low:+.2f}, {100 * high:+.2f}], "
-            f"smallest of interest {100 * self.smallest:.2f} ({self.direction}), p = {self.p:.3g}, "
-            f"{self.estimate.n:,} triplets, resampled by {self.unit}"
-        )
+        corrected = f" (corrected for {self.family} claims)" if self.family > 1 else ""
         notes = [
+            f"{self.outcome}: {self.claim}",
+            f"{f'{self.of}: ' if self.of else ''}{self._points(self.effect, self.interval)}, smallest of interest "
+            f"{100 * self.smallest:.2f} ({self.direction}), p = {self.p:.3g}{corrected}, {self.estimate.n:,} triplets, "
+            f"resampled by {self.unit}"
+            if self.estimate.n
+            else "nothing to test it on has finished",
+            *([f"tested on: {self.tested_on}"] if self.tested_on else []),
+            *(f"{name}: {self._points(one.value, one.interval(self.level))}" for name, one in self.parts.items()),
+            *(
+                f"over backbones, {name}: {self._points(one.effect, (one.low, one.high))}, {one.groups} backbones"
+                + ("" if one.converged else "; the fit did not converge")
+                for name, one in self.mixed.items()
+            ),
             *([f"would decide: {self.would_decide}"] if self.would_decide else []),
             *(f"partial: {what}" for what in self.partial),
             *(["judges simulated"] if self.simulated else []),
         ]
-        return "\n  ".join([told, *notes])
+        return "\n  ".join(notes)
+
+    @staticmethod
+    def _points(effect: float, interval: tuple[float, float]) -> str:
+        low, high = interval
+        return f"{100 * effect:+.2f} points of 2AFC [{100 * low:+.2f}, {100 * high:+.2f}]"
 
 
 def judge(
     claim: str,
-    estimate: Estimate,
-    smallest: float,
-    direction: Direction = "greater",
+    found: Evidence,
     *,
     level: float = 0.95,
     parts: Mapping[str, Estimate] | None = None,
+    mixed: Mapping[str, Mixed] | None = None,
+    tested_on: str = "",
     partial: Sequence[str] = (),
     simulated: bool = False,
 ) -> Verdict:
     """The verdict on one claim by itself; `within_family` corrects several.
 
     Raises:
-        BadInput: `smallest` is negative.
+        BadInput: the smallest effect of interest is negative.
     """
-    outcome = decide(*estimate.interval(level), smallest, direction)
-    p = p_of_decision(estimate, smallest, direction)
     return Verdict(
-        claim, outcome, estimate, smallest, direction, p, 1, level, dict(parts or {}), tuple(partial), simulated
+        claim=claim,
+        outcome=found.outcome(level),
+        estimate=found.estimate,
+        smallest=found.smallest,
+        direction=found.direction,
+        p=found.p,
+        level=level,
+        of=found.of,
+        parts={**found.parts, **(parts or {})},
+        mixed=dict(mixed or {}),
+        tested_on=tested_on,
+        partial=tuple(partial),
+        simulated=simulated,
     )
 
 

@@ -26,7 +26,7 @@ import pandas as pd
 from analysis.answers import Answers
 from analysis.planted import MEASURE, planted
 from analysis.stats import Contrast, Estimate, Unit, estimate, mean, mixed
-from analysis.verdict import Verdict, judge, within_family
+from analysis.verdict import Verdict, evidence, judge, within_family
 
 SMALLEST = 0.01
 ELEVEN = (*(f"bapps/{i}" for i in range(6)), "hsj/1", "hsj/2", "birds16/1", "birds16/2", "birds16/3")
@@ -89,7 +89,7 @@ def verdicts(studies: int, resamples: int) -> dict[str, dict[str, float]]:
     kind = Kind("", {"queries": 4000})
     found = {}
     for effect in (0.0, 0.5 * SMALLEST, SMALLEST, 3 * SMALLEST):
-        given = [judge("", study(kind, effect, i, resamples), SMALLEST).outcome for i in range(studies)]
+        given = [judge("", evidence(study(kind, effect, i, resamples), SMALLEST)).outcome for i in range(studies)]
         found[f"{100 * effect:.1f} points"] = {
             outcome: given.count(outcome) / studies for outcome in ("supported", "refuted", "undecided")
         }
@@ -102,7 +102,10 @@ def family(studies: int, resamples: int) -> float:
     for i in range(studies):
         answers = planted({"b": 0.66, **{f"a{k}": 0.66 + SMALLEST for k in range(9)}}, np.random.default_rng([i, 9]))
         claims: list[Verdict] = [
-            judge(f"a{k}", estimate(answers, difference(answers, f"a{k}"), resamples=resamples, seed=i), SMALLEST)
+            judge(
+                f"a{k}",
+                evidence(estimate(answers, difference(answers, f"a{k}"), resamples=resamples, seed=i), SMALLEST),
+            )
             for k in range(9)
         ]
         wrong += any(one.outcome != "undecided" for one in within_family(claims))

@@ -99,7 +99,7 @@ def pretraining(facts: Mapping[str, Any], sets: tuple[str, ...]) -> dict[str, st
         facts: of the backbone; none for random weights.
     """
     known = facts.get("pretraining")
-    if known is None:
+    if known is None or known.images == 0:
         return {}
     origins = sorted({one.partition("/")[0] for one in sets} & ORIGINS.keys())
     if "ImageNet" in known.data:

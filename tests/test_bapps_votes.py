@@ -8,7 +8,7 @@ import pytest
 
 from analysis.answers import LEFT, RIGHT, TIED, Answers
 from analysis.stats import Estimate, estimate, holm, mean
-from analysis.verdict import judge, within_family
+from analysis.verdict import evidence, judge, within_family
 
 ALEX, VGG = "alex_vanilla", "vgg_shift_tolerant"
 SETS = ("traditional", "cnn", "superres", "deblur", "color", "frameinterp")
@@ -95,7 +95,7 @@ def test_which_network_is_better_on_which_set(votes: Answers) -> None:
 
 
 def test_whether_it_matters_is_another_question(votes: Answers) -> None:
-    verdicts = within_family([judge(name, compared(votes, name), 0.01) for name in SETS])
+    verdicts = within_family([judge(name, evidence(compared(votes, name), 0.01)) for name in SETS])
     assert {one.claim: one.outcome for one in verdicts} == {
         "traditional": "undecided",
         "cnn": "undecided",
@@ -104,6 +104,6 @@ def test_whether_it_matters_is_another_question(votes: Answers) -> None:
         "color": "refuted",
         "frameinterp": "undecided",
     }
-    whole = judge("all six", compared(votes, *SETS), 0.01)
+    whole = judge("all six", evidence(compared(votes, *SETS), 0.01))
     assert (whole.outcome, round(100 * whole.effect, 2)) == ("refuted", 0.33)
-    assert judge("they are alike", whole.estimate, 0.01, "same").outcome == "supported"
+    assert judge("they are alike", evidence(whole.estimate, 0.01, "same")).outcome == "supported"

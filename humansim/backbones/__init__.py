@@ -6,11 +6,13 @@ Facts given to the decorator are known without loading anything:
   architecture fixes another;
 - `native`: how the publisher of the weights prepares an image (`Native`), which a trial can ask for;
 - `pretraining`: what the weights have learnt from (`Pretraining`);
-- `family`: "cnn", "transformer" or "none"; `features`: size of the embedding; `parameters`: of the trunk, in millions;
+- `architecture`: as its paper calls it, whatever the weights; `family`: "cnn", "transformer" or "none"; `features`:
+  size of the embedding; `parameters`: of the trunk, in millions;
 - `files`: the weight files of a variant, a function of its arguments (`weights.files_of`);
 - `pairwise`: it is no backbone but a metric of pairs (`module.Scorer`): no embeddings, one measure, "own";
 - `trainable`: whether there is anything to fine-tune;
 - `check`: what is wrong with its arguments, beyond their types: a function of them that raises BadInput;
+- `of`: of a family, a function from a member's name to more such facts;
 - `licence`: of the weights, as their publisher has it, or a function of the arguments; left out where not known;
 - `layers`: modules of the trunk, from its input to its end, whose outputs a depth curve is drawn over.
 
@@ -31,7 +33,7 @@ class Pretraining:
         supervision: "supervised" (class labels), "self-supervised", or "image-text" (captions).
         method: as its paper calls it.
         data: the images.
-        images: how many.
+        images: how many; 0 for a stand-in whose weights are random.
     """
 
     supervision: Literal["supervised", "self-supervised", "image-text"]

@@ -1,14 +1,17 @@
-"""The eight base models of the thesis in miniature: the same libraries' classes, few and narrow layers, random weights.
+"""The backbones of the thesis in miniature: the same libraries' classes, few and narrow layers, random weights.
 
-They show that a sweep runs on every architecture, in seconds and without a download. What they score means nothing.
+They show that a sweep runs on every architecture, in seconds and without a download, and that its analysis does: each
+says of its pre-training what its original would, and that it is none. What they score means nothing.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from humansim.backbones import backbone
-from humansim.published import BASE_MODELS
+from humansim.published import BACKBONES
+from humansim.spec import Variant
 
 if TYPE_CHECKING:
     from torch import nn
@@ -18,9 +21,16 @@ if TYPE_CHECKING:
 SIDE = 64  # pixels, two positions a side at the end of a ResNet: CLIP's attention pool is of a fixed size
 
 
-@backbone(resolution=SIDE, names=lambda: list(BASE_MODELS))
+def _of(name: str) -> dict[str, Any]:
+    """What its original is and would have learnt, out of no images."""
+    original = backbone.facts(Variant(name))
+    learnt = replace(original["pretraining"], data="none: random weights in place of the original's", images=0)
+    return {"pretraining": learnt} | {key: original[key] for key in ("architecture", "family")}
+
+
+@backbone(resolution=SIDE, names=lambda: list(BACKBONES), of=_of)
 def miniature(name: str, /, *, init_seed: int = 0) -> "Backbone":
-    """A base model of the thesis in miniature, random weights: `miniature:resnet50`. For trying, not for science.
+    """A backbone of the thesis in miniature, random weights: `miniature:resnet50`. For trying, not for science.
 
     Args:
         init_seed: of the random weights.
@@ -34,6 +44,9 @@ def miniature(name: str, /, *, init_seed: int = 0) -> "Backbone":
         "alexnet": _alexnet,
         "clip_vit_b_16": _clip_vit,
         "clip_resnet50": _clip_resnet,
+        "clip_resnet50x4": partial(_clip_resnet, 10),
+        "clip_resnet50x16": partial(_clip_resnet, 12),
+        "clip_resnet50x64": partial(_clip_resnet, 16),
         "dino_vit_b_16": _dino_vit,
         "dino_resnet50": _resnet,
     }
@@ -110,10 +123,10 @@ def _clip_vit() -> Any:
     )
 
 
-def _clip_resnet() -> Any:
+def _clip_resnet(width: int = 8) -> Any:
     from open_clip.modified_resnet import ModifiedResNet
 
-    return ModifiedResNet([1, 1, 1, 1], output_dim=32, heads=8, image_size=SIDE, width=8)
+    return ModifiedResNet([1, 1, 1, 1], output_dim=32, heads=width, image_size=SIDE, width=width)
 
 
 def _dino_vit() -> Any:

@@ -53,6 +53,7 @@ def _facts(architecture: str, resolution: int, features: int, parameters: float)
         "resolution": resolution,
         "native": Native(resolution, resolution),
         "pretraining": WIT,
+        "architecture": architecture.replace("RN50", "ResNet-50").replace("ViT-B-16", "ViT-B/16"),
         "licence": "MIT (OpenAI)",
         "family": "transformer" if transformer else "cnn",
         "features": features,
