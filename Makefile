@@ -1,5 +1,6 @@
 # `make check` does what CI does after the demo.
-.PHONY: check lint test slow
+.PHONY: check lint test slow release
+unexport PYTHONDONTWRITEBYTECODE # else each of some hundred processes compiles torch, MLflow and Ray anew
 
 check: lint test slow
 
@@ -13,4 +14,13 @@ test:
 	uv run pytest -n auto
 
 slow:
-	uv run pytest -m slow --durations 15
+	uv run pytest -m "slow and not alone" -n 2 --dist loadfile --durations 15
+	uv run pytest -m "slow and alone" --durations 5
+
+# What a release carries: wheel and source, what they depend on (CycloneDX), and under which licences.
+release:
+	rm -rf dist
+	uv build --quiet
+	uv export --quiet --preview-features sbom-export --no-dev --format cyclonedx1.5 --output-file dist/humansim.cdx.json > /dev/null
+	uvx --quiet --from pip-licenses pip-licenses --python .venv/bin/python --order license --with-urls --format markdown --output-file dist/LICENSES.md
+	@ls dist

@@ -62,7 +62,8 @@ def _alike(rows: pd.DataFrame, count: str) -> pd.DataFrame:
     best = min(rows["protocol"].unique(), key=PROTOCOLS.index)
     read = rows[rows["protocol"] == best].assign(reading=reading)
     most = read.groupby("reading")[count].nunique().idxmax()
-    return read.loc[read["reading"] == most]
+    same: pd.DataFrame = read[read["reading"] == most]
+    return same
 
 
 def reading(rows: pd.DataFrame) -> "pd.Series[str]":

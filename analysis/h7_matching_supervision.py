@@ -39,21 +39,28 @@ def verdict(trials: pd.DataFrame, answers: Answers) -> Verdict:
     rows = fine_tuned(trials)
     sets = sets_of(answers, rows)
 
-    def gap(kind: str) -> Contrast | None:
-        of = rows[rows["pretraining.supervision"] == kind]
-        return average(supervision_gap(of[of["architecture"] == one], sets) for one in ARCHITECTURES)
+    gaps = {
+        (kind, one): supervision_gap(
+            rows[(rows["pretraining.supervision"] == kind) & (rows["architecture"] == one)], sets
+        )
+        for kind in SUPERVISIONS
+        for one in ARCHITECTURES
+    }
 
-    gaps = {kind: gap(kind) for kind in SUPERVISIONS}
-    matching, with_clip = (minus(gaps[kind], gaps["self-supervised"]) for kind in ("supervised", "image-text"))
+    def matching(kind: str) -> Contrast | None:
+        both = (minus(gaps[kind, one], gaps["self-supervised", one]) for one in ARCHITECTURES)
+        whole = average(one for one in both if one is not None)
+        return whole and 0.5 * whole
+
     return judged(
         CLAIM,
-        weighed(answers, matching and 0.5 * matching, SMALLEST),
+        weighed(answers, matching("supervised"), SMALLEST),
         rows,
         answers,
         parts=told(
             answers,
-            {"CLIP in place of the supervised": with_clip and 0.5 * with_clip}
-            | {f"lead of supervised fine-tuning, {kind} backbones": one for kind, one in gaps.items()},
+            {"CLIP in place of the supervised": matching("image-text")}
+            | {f"lead of supervised fine-tuning, {kind} {one}": gap for (kind, one), gap in gaps.items()},
         ),
         partial=[*unmatched(rows), *unfinished(rows)],
     )

@@ -6,9 +6,9 @@ Contrast: the interaction. Supervised minus self-supervised fine-tuning where re
 Smallest effect that matters: 1 point, either way, the least for which one would choose a paradigm by the set.
 Resampled: query images; other seeds count only if there are repeats. Corrected for: the nine hypotheses.
 
-Concludes whether the lead changes; whether the best one changes, which the thesis asked, the parts tell: it does if the
-lead has another sign. Near the ceiling points are harder to gain, which looks like an interaction. BAPPS has no such
-pair of sets.
+Cannot conclude by itself that the best supervision changes, which the thesis asked: it does if the lead has another
+sign on difficult sets, and the parts tell. Near the ceiling points are harder to gain, which looks like an interaction.
+BAPPS has no such pair of sets.
 """
 
 import pandas as pd

@@ -179,6 +179,10 @@ def estimate(
             drawn = _value(totals[told] if told.all() else rng.choice(totals[told], resamples)) - found
         deviations += drawn
         squares += float(drawn.var()) ** 2 / max(1, groups - 1)
+    if n and deviations.var() == 0:
+        unseen = _unseen(answers, contrast, sheets)
+        deviations += unseen * rng.standard_normal(resamples)
+        squares += unseen**4 / max(1, clusters - 1)
     variance = {"judgements": float(deviations.var()), "repeats": repeats.variance}
     total = variance["judgements"] + variance["repeats"]
     df = total**2 / squares if total > 0 else np.inf
@@ -202,6 +206,20 @@ def estimate(
 def _value(sums: Floats) -> Floats:
     """The contrast from sums [..., 2, columns] of weighted credit and of triplets: each column is a mean of its own."""
     return np.asarray((sums[..., 0, :] / sums[..., 1, :]).sum(axis=-1))
+
+
+def _unseen(answers: Answers, contrast: Contrast, sheets: Sequence["_Sheet"]) -> float:
+    """Standard error of a contrast that is the same on every cluster: what resamples cannot show, more would.
+
+    Two answers on the set where one counts most: 1.96 times that is about the exact bound for what was never seen,
+    -log(0.025) / n of the triplets ("rule of three"; Hanley and Lippman-Hand 1983).
+    """
+    asked = np.any([sheet.asked for sheet in sheets], axis=0)
+    count = dict(zip(answers.sets, np.bincount(answers.set[asked], minlength=len(answers.sets)), strict=True))
+    weight: dict[str, float] = {}
+    for (_, _, name), of_cell in contrast.weights.items():
+        weight[name] = weight.get(name, 0.0) + max(0.0, of_cell)
+    return max(float(2 * of_set / count[name]) for name, of_set in weight.items() if count[name])
 
 
 @dataclass
@@ -380,9 +398,13 @@ def mixed(table: pd.DataFrame, formula: str, effect: str, group: str, *, level: 
 
     import statsmodels.formula.api as smf
 
+    groups = int(table[group].nunique())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of convergence: it is said in the outcome
-        fit = smf.mixedlm(formula, table, groups=group).fit(reml=True)
+        try:
+            fit = smf.mixedlm(formula, table, groups=group).fit(reml=True)
+        except np.linalg.LinAlgError:  # the scores do not vary
+            return Mixed(*(np.nan,) * 5, groups=groups, converged=False)
     if effect not in fit.fe_params.index:
         raise BadInput(f"the model has no term {effect!r}; it has {', '.join(fit.fe_params.index)}")
     low, high = fit.conf_int(alpha=1 - level).loc[effect]
@@ -392,6 +414,6 @@ def mixed(table: pd.DataFrame, formula: str, effect: str, group: str, *, level: 
         low=float(low),
         high=float(high),
         p=float(fit.pvalues[effect]),
-        groups=int(table[group].nunique()),
+        groups=groups,
         converged=bool(fit.converged),
     )

@@ -23,7 +23,8 @@ if ! psql -h /var/run/postgresql -d mlflow -c "" 2> /dev/null; then
 fi
 
 .venv/bin/mlflow db upgrade "$database" # makes the tables, or brings them to this version of MLflow
-nohup setsid .venv/bin/mlflow server --host 127.0.0.1 --port "${server##*:}" --workers 2 \
+# Its own jobs are evaluations by language models: five more processes.
+MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false nohup setsid .venv/bin/mlflow server --host 127.0.0.1 --port "${server##*:}" --workers 2 \
     --backend-store-uri "$database" --artifacts-destination "$artifacts" \
     > "${HOME}/mlflow.log" 2>&1 < /dev/null &
 

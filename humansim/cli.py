@@ -5,7 +5,23 @@ import sys
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
+<<<<<<< HEAD
 from humansim import __version__, cli_data, cli_plan, cli_report, cli_status, cli_trial, cli_weights
+=======
+from humansim import (
+    __version__,
+    cli_compare,
+    cli_completion,
+    cli_data,
+    cli_doctor,
+    cli_export,
+    cli_help,
+    cli_plan,
+    cli_status,
+    cli_trial,
+    cli_weights,
+)
+>>>>>>> main
 
 if TYPE_CHECKING:
     from humansim.results import Kind
@@ -41,8 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not hasattr(given, "command"):
         parser.print_help()
         return 0
+    from humansim import own
     from humansim.errors import BadInput
 
+    own.ask(given.imports, getattr(given, "root", None))
     if not sys.warnoptions:
         import warnings
 
@@ -67,6 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     formatter = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("humansim", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=formatter)
+    parser.set_defaults(imports=[])
     parser.add_argument("--version", action="version", version=f"humansim {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", title="commands")
 
@@ -108,7 +127,7 @@ def _parser() -> argparse.ArgumentParser:
         "sweep",
         _sweep,
         "run what is missing of a sweep\n\n"
-        "Submit it again after Ctrl-C, a crash or a change: nothing finished runs twice.",
+        "Submitted again after Ctrl-C, a crash or a change, it goes on: nothing finished runs twice.",
         where,
         some,
         track,
@@ -119,8 +138,7 @@ def _parser() -> argparse.ArgumentParser:
     one = command(
         "retry",
         _retry,
-        "run a sweep's failed trials again, and what is missing of it\n\n"
-        "example: humansim retry full --kind oom --kind hung --only backbone='clip*'",
+        "run a sweep's failed trials again, and what is missing of it",
         where,
         some,
         track,
@@ -142,6 +160,7 @@ def _parser() -> argparse.ArgumentParser:
     cli_data.add(commands, where, output)
     cli_weights.add(commands, output)
     cli_trial.add(commands, where, track, output)
+    cli_export.add(commands, where, track, output)
     one = command(
         "score",
         _score,
@@ -153,6 +172,10 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("file", metavar="FILE", help="CSV, CSV.gz or parquet")
     one.add_argument("--judges", type=int, metavar="N", help="people who judged each triplet, if no column says so")
     one.add_argument("--cluster", metavar="COLUMN", help="rows equal in this column are not independent (query, trial)")
+    cli_compare.add(commands, where, track, output)
+    cli_doctor.add(commands, where, track, output)
+    cli_completion.add(commands, parser)
+    cli_help.teach(parser)
     return parser
 
 

@@ -20,9 +20,7 @@ list a sweep's cells and trials, what is there of them, and what the rest will t
 
 Time, memory, disk and cost come from measurements: --probe makes those that are missing, a few steps for each
 backbone, paradigm, batch, resolution and precision, on this machine or (--address) on the cluster's own GPUs.
-Finished trials correct them, and are shown beside what was predicted.
-
-example: humansim plan thesis_small --probe --slots 2"""
+Finished trials correct them, and are shown beside what was predicted."""
 
 
 def add(

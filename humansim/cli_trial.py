@@ -34,8 +34,7 @@ def add(
     one = command(
         "run",
         _run,
-        "run one trial in this process\n\n"
-        "example: humansim run source=sample paradigm=triplet paradigm.margin=0.5 lr=1e-4",
+        "run one trial in this process",
         *(where, track, output),
     )
     one.add_argument("settings", nargs="*", metavar="AXIS=VALUE", help="fields of the trial and arguments of its parts")
@@ -43,8 +42,7 @@ def add(
         "evaluate",
         _evaluate,
         "score a backbone on human judgements, all of them, under three measures\n\n"
-        "Beside it stand two floors: the pixels, and the backbone's twin with random weights.\n\n"
-        "example: humansim evaluate timm:resnet18 --source my_judgements resolution=112",
+        "Beside it stand two floors: the pixels, and the backbone's twin with random weights.",
         *(where, track, output),
     )
     of_backbone(one)
@@ -53,8 +51,7 @@ def add(
         "embed",
         _embed,
         "write a backbone's embeddings of a source's images as a table\n\n"
-        "One row an image: its name, with --map its place x, y on a UMAP of all of them, and the embedding.\n\n"
-        "example: humansim embed dino_vit_b_16 --source birds16 --map --out birds.parquet",
+        "One row an image: its name, with --map its place x, y on a UMAP of all of them, and the embedding.",
         where,
     )
     of_backbone(one)

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from humansim.backbones.module import Backbone, Scorer
+from humansim.backbones.module import Backbone, Scorer, at_least_float
 from humansim.judgements import Triplets
 
 MEASURES = ("cosine", "l2", "l1")
@@ -58,6 +58,14 @@ class Embedder(nn.Module):
             outputs: Tensor = self.head(self.backbone(images.contiguous(memory_format=torch.channels_last)))
         return outputs.float()
 
+    def evaluated(self, images: Tensor) -> Tensor:
+        """What is evaluated [b, d], float32 at least, of images [b, 3, r, r], RGB in [0, 1]: in the mode it is in."""
+        with self._autocast():
+            embedded: Tensor = self.backbone(images.contiguous(memory_format=torch.channels_last))
+            if self.keep_head:
+                embedded = self.head(embedded)
+        return at_least_float(embedded)
+
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
@@ -85,9 +93,7 @@ class Embedder(nn.Module):
             count = len(images)
             if fixed and count < BATCH:
                 images = torch.cat([images, images.new_zeros(BATCH - count, *images.shape[1:])])
-            with self._autocast():
-                embedded = self.backbone(images.contiguous(memory_format=torch.channels_last))
-                embedded = (self.head(embedded) if self.keep_head else embedded)[:count].float()
+            embedded = self.evaluated(images)[:count]
             if found is None:  # filled in place: a list of parts would need the memory twice
                 found = embedded.new_empty(len(rows), embedded.shape[1])
             found[done : done + count] = embedded

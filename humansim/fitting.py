@@ -50,7 +50,8 @@ def fit(
 
     Args:
         folder: where the checkpoint lies: the network, the optimiser, the paradigm's memory and the history.
-        pretrained: fingerprint of the weights that it starts from; a checkpoint from others is not gone on from.
+        pretrained: fingerprint of the weights that it starts from, and of code from outside; a checkpoint from others
+            is not gone on from.
         report: called after each epoch with its row of the history, and with the rows of an earlier run.
         bar: training ends after the first epoch that is below it.
 

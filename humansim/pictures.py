@@ -57,10 +57,15 @@ class Resize:
 def upright(data: bytes) -> Image.Image:
     """An image file as an RGB picture of its own size, turned as its EXIF says."""
     with Image.open(io.BytesIO(data)) as picture:
-        turned = ImageOps.exif_transpose(picture)
-        if turned.mode.startswith("I;16"):  # Pillow would clip sixteen bits of grey to eight, not scale them
-            turned = Image.fromarray((np.asarray(turned) >> 8).astype(np.uint8))
-        return turned.convert("RGB")
+        return as_seen(picture)
+
+
+def as_seen(picture: Image.Image) -> Image.Image:
+    """A picture in RGB, turned as its EXIF says."""
+    turned = ImageOps.exif_transpose(picture)
+    if turned.mode.startswith("I;16"):  # Pillow would clip sixteen bits of grey to eight, not scale them
+        turned = Image.fromarray((np.asarray(turned) >> 8).astype(np.uint8))
+    return turned.convert("RGB")
 
 
 def phash(picture: Image.Image) -> int:

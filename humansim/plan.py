@@ -4,7 +4,7 @@ import fnmatch
 import json
 import runpy
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 import humansim
-from humansim import results
+from humansim import own, results
 from humansim.backbones import backbone
 from humansim.backbones.weights import WeightFile, files_of, find
 from humansim.errors import BadInput
@@ -25,7 +25,7 @@ from humansim.registry import Registry
 from humansim.results import State
 from humansim.root import Root, written_whole
 from humansim.sources import source
-from humansim.spec import Cell, Sweep, Trial, Uniform, Variant, explain, near
+from humansim.spec import VARIANT_FIELDS, Cell, Sweep, Trial, Uniform, Variant, explain, near
 from humansim.tunings import tuning
 
 # Optuna's own defaults.
@@ -150,6 +150,14 @@ def only(sweep: Sweep, filters: Mapping[str, Sequence[str]]) -> Sweep:
         asked = " ".join(f"{axis}={pattern}" for axis, patterns in filters.items() for pattern in patterns)
         raise BadInput(f"--only {asked}: no cell of {sweep.name} is like that; humansim plan {sweep.name} lists them")
     return sweep.model_copy(update={"grid": kept})
+
+
+def _searched(cell: Cell) -> Iterator[Trial]:
+    """The cell's trial, and one for each part that its search may choose."""
+    yield cell.trial
+    for axis, space in cell.search.items():
+        if axis in VARIANT_FIELDS:
+            yield from (cell.trial.having({axis: end}) for end in space.ends())
 
 
 def backbones(every: Iterable[Cell]) -> list[Variant]:
@@ -403,7 +411,9 @@ def plan(sweep: Sweep, root: Root) -> Plan:
 
 
 def remember(sweep: Sweep, root: Root) -> None:
-    """Keeps the sweep beside its results, so that `status` needs no file."""
+    """Keeps the sweep beside its results, and the code of its parts from outside, so that `status` needs no file."""
+    trials = (trial for cell in cells(sweep) for trial in _searched(cell))
+    own.remember(root.sweeps / sweep.name, (part for trial in trials for part in own.parts_of(trial)))
     with written_whole(root.sweeps / sweep.name / "sweep.json") as file:
         file.write_text(sweep.model_dump_json(indent=1))
 

@@ -2,7 +2,8 @@
 
 There is one `Registry` for each kind of part: `sources.source`, `backbones.backbone`, `paradigms.paradigm`,
 `tunings.tuning`, `optimizers.optimizer`. The name is the function's name. A function whose first parameter is `name` is
-a family: `timm:resnet18` calls `timm("resnet18")`.
+a family: `timm:resnet18` calls `timm("resnet18")`. Parts from outside (`own`) are loaded
+when a registry is first asked.
 """
 
 import inspect
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from humansim import own
 from humansim.errors import BadInput
 from humansim.spec import Variant, canonical, near
 
@@ -55,13 +57,15 @@ class Registry:
             name = function.__name__
             if name in self._entries:
                 other = inspect.getsourcefile(self._entries[name].function)
-                raise ValueError(f"two {self.kind}s are called {name!r}: the other is in {other}")
+                raise BadInput(f"two {self.kind}s are called {name!r}: the other is in {other}; rename one of them")
             self._entries[name] = Entry(name, function, facts)
+            own.registering(self.kind, name, function)
             return function
 
         return register
 
     def __iter__(self) -> typing.Iterator[Entry]:
+        own.ready()
         return iter(sorted(self._entries.values(), key=lambda entry: entry.name))
 
     def entry(self, variant: Variant) -> Entry:
@@ -70,11 +74,14 @@ class Registry:
         Raises:
             BadInput: no part of this kind has that name.
         """
+        own.ready()
         stem, colon, member = variant.name.partition(":")
         entry = self._entries.get(stem)
+        if entry is None and own.recall(self.kind, stem):
+            entry = self._entries.get(stem)
         if entry is None or bool(colon) != entry.is_family:
             known = [e.name + (":<name>" if e.is_family else "") for e in self]
-            raise BadInput(f"unknown {self.kind} {variant.name!r}{near(variant.name, known)}")
+            raise BadInput(f"unknown {self.kind} {variant.name!r}{near(variant.name, known)}{own.why_missing()}")
         if colon and member not in (names := entry.facts["names"]()):
             raise BadInput(f"unknown {self.kind} {variant.name!r}{_near_few(member, names)}")
         return entry

@@ -33,7 +33,7 @@ class Root:
         Raises:
             BadInput: the folder cannot be made or written to.
         """
-        root = Path(path or os.environ.get("HUMANSIM_ROOT") or "humansim-runs").absolute()
+        root = cls.where(path)
         try:
             root.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=root):
@@ -43,6 +43,11 @@ class Root:
                 f"root {root}: not a folder that can be written to ({error.strerror}); give another with --root"
             ) from None
         return cls(root, Path(data or os.environ.get("HUMANSIM_DATA") or root / "data").absolute())
+
+    @staticmethod
+    def where(path: str | Path | None = None) -> Path:
+        """The folder of the root at a path, whether it is there or not."""
+        return Path(path or os.environ.get("HUMANSIM_ROOT") or "humansim-runs").absolute()
 
     @property
     def results(self) -> Path:

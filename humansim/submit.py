@@ -6,9 +6,10 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from humansim import plan, probes, results
+from humansim import own, plan, probes, results
 from humansim.backbones.weights import fetch
 from humansim.errors import BadInput
 from humansim.judgements import Judgements
@@ -271,7 +272,7 @@ def _one_for_each_store(cells: Iterable[Cell]) -> list[Trial]:
 
 
 def check_unmixed(outcomes: Iterable[Outcome], data: dict[Variant, str]) -> None:
-    """Refuses to put results side by side that were made from different data or weights under the same name.
+    """Refuses to put results side by side that were made from different data, weights or code under the same name.
 
     Args:
         data: fingerprint of each source as it is now.
@@ -280,6 +281,8 @@ def check_unmixed(outcomes: Iterable[Outcome], data: dict[Variant, str]) -> None
         BadInput: naming a trial and what differs.
     """
     weights: dict[Variant, tuple[str, str]] = {}
+    outcomes = list(outcomes)
+    _check_code(outcomes)
     for outcome in outcomes:
         if isinstance(outcome, Failure) or not outcome.provenance:
             continue
@@ -297,6 +300,27 @@ def check_unmixed(outcomes: Iterable[Outcome], data: dict[Variant, str]) -> None
                 f"trials {other} and {trial.id} started from different weights of {trial.backbone} ({first[:12]} and "
                 f"{own[:12]}: another version of a package?); delete the folder of the older one, or use another --root"
             )
+
+
+def _check_code(outcomes: Iterable[Outcome]) -> None:
+    """Refuses results of parts from outside whose code has changed since."""
+    changed: dict[str, tuple[str, str, Path]] = {}
+    trials: dict[str, list[str]] = {}
+    for outcome in outcomes:
+        if isinstance(outcome, Failure):
+            continue
+        for part, made in outcome.provenance.get("own", {}).items():
+            there = own.origins(outcome.trial).get(part)
+            if there is not None and there.code != made["code"]:
+                changed[part] = made["code"], there.code, there.path
+                trials.setdefault(part, []).append(outcome.trial.id)
+    for part, (then, now, path) in changed.items():
+        some, more = ", ".join(trials[part][:20]), len(trials[part]) - 20
+        raise BadInput(
+            f"{part} has changed since these trials were run: {some}{f' and {more} more' if more > 0 else ''} (code "
+            f"{then} then, {now} now, in {path}); give what you changed another name, use another --root, or delete "
+            "their folders under results/, and they run again"
+        )
 
 
 @contextlib.contextmanager

@@ -14,13 +14,13 @@ Table = list[dict[str, Any]]
 def kind(result: Result) -> str:
     """What a result is to a reader: the floor (no network), an untrained (random weights), pretrained or fine-tuned
     model, a published metric; contaminated if it was fitted on what it is evaluated on."""
-    facts = backbone.entry(result.trial.backbone).facts
-    if facts.get("family") == "none":
+    made = result.provenance.get("backbone") or backbone.entry(result.trial.backbone).facts
+    if made.get("family") == "none":
         return "floor"
     if result.trial.paradigm is None:
         if result.trial.backbone.kwargs.get("weights") == "random":
             return "untrained"
-        return "metric" if facts.get("pairwise") else "pretrained"
+        return "metric" if result.measure == "own" else "pretrained"
     return "contaminated" if result.provenance["shared"].get("contaminated") else "fine-tuned"
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import importlib.util
 import logging
 import os
 import tempfile
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from humansim import results
+from humansim.backlog import briefly
 from humansim.errors import BadInput
 from humansim.results import Result
 from humansim.spec import explain, near
@@ -29,18 +31,17 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 
 @contextlib.contextmanager
-def _usable(uri: str) -> Iterator[None]:
+def usable(uri: str) -> Iterator[None]:
     """Whatever a tracking store minds, as a `BadInput`."""
     try:
         yield
     except BadInput:
         raise
     except Exception as error:  # SQLAlchemy's, alembic's and the drivers' own among them
-        first = str(error).strip().partition("\n")[0]
-        raise BadInput(f"tracking store {uri} cannot be used: {first}") from None
+        raise BadInput(f"tracking store {uri} cannot be used: {briefly(error)}") from None
 
 
-def _client(uri: str) -> "MlflowClient":
+def client(uri: str) -> "MlflowClient":
     """A client of a tracking store; a database that does not exist is made.
 
     Raises:
@@ -63,6 +64,34 @@ def _client(uri: str) -> "MlflowClient":
         from mlflow import MlflowClient
 
     return MlflowClient(tracking_uri=uri)
+
+
+def schema(uri: str) -> tuple[str | None, str | None]:
+    """The version of a database's schema, and that of this mlflow; None of a server, which keeps its own.
+
+    Raises:
+        BadInput: it does not answer, or cannot be used.
+    """
+    if uri.startswith(("http://", "https://")):
+        with usable(uri):
+            client(uri).search_experiments(max_results=1)
+        return None, None
+    with usable(uri):
+        import sqlalchemy
+        from alembic.migration import MigrationContext
+        from alembic.script import ScriptDirectory
+
+        engine = sqlalchemy.create_engine(uri)
+        try:
+            with engine.connect() as connection:
+                there = MigrationContext.configure(connection).get_current_revision()
+        finally:
+            engine.dispose()
+        package = importlib.util.find_spec("mlflow")
+        assert package is not None
+        assert package.origin is not None
+        steps = ScriptDirectory(str(Path(package.origin).parent / "store" / "db_migrations"))
+        return there, steps.get_current_head()
 
 
 def _all_runs(client: "MlflowClient", experiment: str, which: str = "") -> "Iterator[Run]":
@@ -119,19 +148,24 @@ def _opened(uri: str, name: str) -> "tuple[MlflowClient, Experiment]":
     database = _database(uri)
     if database is not None and not database.is_file():  # the client would make one
         raise BadInput(f"tracking store {uri}: there is no such file; name the root or the store that was swept into")
-    with _usable(uri):
-        client = _client(uri)
-        experiment = client.get_experiment_by_name(name)
+    with usable(uri):
+        store = client(uri)
+        experiment = store.get_experiment_by_name(name)
         if experiment is None or experiment.lifecycle_stage == "deleted":
-            known = [one.name for one in client.search_experiments() if one.name != "Default"]
+            known = [one.name for one in store.search_experiments() if one.name != "Default"]
             raise BadInput(f"no sweep {name!r} in {uri}{near(name, known)}")
+<<<<<<< HEAD
     return client, experiment
+=======
+    beside = None if database is None else database.parent / "artifacts" / name
+    return _finished(uri, store, experiment, beside)
+>>>>>>> main
 
 
 def _finished(
     uri: str, client: "MlflowClient", experiment: "Experiment", beside: Path | None
 ) -> "Iterator[tuple[Result, pd.DataFrame]]":
-    with _usable(uri):
+    with usable(uri):
         for run in _all_runs(client, experiment.experiment_id, "attributes.status = 'FINISHED'"):
             places = _places(run, experiment, beside)
             if places:

@@ -7,31 +7,28 @@ own. Timestamps are those of the results, so logging a thing twice changes nothi
 
 import contextlib
 import getpass
-import http.client
-import logging
+import json
 import os
 import re
 import shlex
 import sqlite3
 import threading
-import urllib.error
-import urllib.request
-import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from humansim import __version__, results
-from humansim.backlog import Backlog, Waiting, briefly
+from humansim.backlog import Backlog, Waiting
 from humansim.errors import BadInput
 from humansim.results import Failure, Outcome, Pruned, Result
 from humansim.root import Root, locked
 from humansim.spec import Sweep, Trial
+from humansim.tracked import client, usable
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
+    from mlflow.entities import DatasetInput, Run
 
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")  # what goes wrong is said here, once
@@ -92,31 +89,12 @@ class Tracker:
             BadInput: the store cannot be reached or opened.
         """
         self.uri, self.root, self.base = uri, root, sweep.base
+        self.searched = {"seed", *(axis.partition(".")[0] for axis in sweep.search)}
         self._own, self._served = uri == root.tracking_uri, uri.startswith(("http://", "https://"))
-        if self._served:
-            try:
-                urllib.request.urlopen(uri.rstrip("/") + "/health", timeout=10).close()
-            except urllib.error.HTTPError:
-                pass  # it answers; what it minds, the client will say
-            except (OSError, ValueError, http.client.HTTPException) as error:
-                reason = getattr(error, "reason", error)
-                raise BadInput(
-                    f"tracking server {uri} does not answer ({reason}); start it, or leave out --tracking and "
-                    "MLFLOW_TRACKING_URI to write to SQLite under the root"
-                ) from None
-        logging.getLogger("alembic").setLevel(logging.ERROR)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what mlflow's imports say is not the user's to mend
-            from mlflow import MlflowClient
-
-        try:
+        with usable(uri):
             with locked(self._lock, wait=True):  # processes that race to make the database fail
-                self.client = MlflowClient(tracking_uri=uri)
+                self.client = client(uri)
             self.experiment = self._experiment(sweep)
-        except BadInput:
-            raise
-        except Exception as error:  # SQLAlchemy's, alembic's and the drivers' own among them
-            raise BadInput(f"tracking store {uri} cannot be used: {briefly(error)}") from None
 
         self._looking, self._looked = threading.Lock(), False  # which runs are there
         self._finished: set[str] = set()  # trials whose run is complete
@@ -275,6 +253,7 @@ class Tracker:
                 "trial_id": trial.id,
                 "root": str(self.root.path),
                 "mlflow.runName": run_name(trial, self.base)[:NAME],
+                "cell": run_name(trial, self.base, self.searched)[:NAME],
                 "mlflow.source.name": f"humansim {__version__}",
                 "mlflow.user": _user(),
             }
@@ -339,6 +318,8 @@ class Tracker:
             [Param(axis, str(value)) for axis, value in params.items()],
             [RunTag(key, value) for key, value in tags.items()],
         )
+        if isinstance(outcome, Result) and (inputs := _inputs_of(outcome)):
+            self.client.log_inputs(run.id, inputs)
         run.described = True
         run.epochs.update(row["time"] for row in rows)
         return tags
@@ -376,6 +357,30 @@ def _origins_of(outcome: Result | Pruned) -> dict[str, str]:
     return {"judges": judges, "weights": made["weights"]["origin"], "data": made["data"][:16]}
 
 
+def _inputs_of(result: Result) -> "list[DatasetInput]":
+    """What it was trained and evaluated on, as MLflow's datasets: one for each data, protocol and use."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    trial, made = result.trial, result.provenance
+    if not made:
+        return []
+    tested = {score.set: score.n for score in result.scores if score.part == "test" and score.measure == result.measure}
+    used: dict[str, tuple[str, dict[str, Any]]] = {
+        "evaluation": (f"{trial.source} {trial.protocol} test", {"triplets": tested})
+    }
+    if trial.paradigm is not None:
+        name = " ".join(filter(None, (str(trial.source), trial.protocol, "fit", trial.fit_on)))
+        used["training"] = (name, {"data points": made.get("fit")})
+    source = json.dumps({"source": str(trial.source), "protocol": trial.protocol, "fingerprint": made["data"]})
+    return [
+        DatasetInput(
+            Dataset(name, made["data"][:16], "humansim", source, profile=json.dumps(profile)),
+            [InputTag("mlflow.data.context", use)],
+        )
+        for use, (name, profile) in used.items()
+    ]
+
+
 def _facts_of(result: Result) -> dict[str, str]:
     """What the backbone is and has learnt from, as tags to filter and group by."""
     facts: dict[str, Any] = dict(result.provenance.get("backbone", {}))
@@ -385,15 +390,25 @@ def _facts_of(result: Result) -> dict[str, str]:
     return {key: str(value) for key, value in named.items() if value is not None}
 
 
-def run_name(trial: Trial, base: Trial) -> str:
-    """A name a person can read: backbone, paradigm, and in what the trial differs from the sweep's base."""
+def run_name(trial: Trial, base: Trial, without: Collection[str] = ()) -> str:
+    """A name a person can read: backbone, paradigm, and in what the trial differs from the sweep's base.
+
+    Args:
+        without: fields that are left out, of a backbone or paradigm its arguments: what the trials of a cell have in
+            common, for MLflow to group them by.
+    """
     # Without a paradigm the base would not show what it says of training.
     alike = base if trial.paradigm is None else base.having({"paradigm": trial.paradigm, "protocol": trial.protocol})
     before, settings = alike.identity(), trial.identity()
-    parts = [str(trial.backbone), str(trial.paradigm) if trial.paradigm else "pretrained"]
+    parts = [
+        trial.backbone.name if "backbone" in without else str(trial.backbone),
+        "pretrained"
+        if trial.paradigm is None
+        else str(trial.paradigm.name if "paradigm" in without else trial.paradigm),
+    ]
     for axis in settings:
         value = getattr(trial, axis)
-        if axis not in ("backbone", "paradigm") and settings[axis] != before.get(axis):
+        if axis not in ("backbone", "paradigm", *without) and settings[axis] != before.get(axis):
             parts.append(f"{axis}={value:.3g}" if isinstance(value, float) else f"{axis}={value}")
     return " ".join(parts)
 

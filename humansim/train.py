@@ -1,7 +1,7 @@
 """run(trial) -> Result: where all parts meet. Plain Python: no Ray, no MLflow, no search."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from humansim import audit, embeddings, results, workers
+from humansim import audit, embeddings, own, results, workers
 from humansim.backbones import Pretraining, backbone
 from humansim.backbones.module import Backbone, Scorer, initialised_by
 from humansim.embedder import Embedder, distances, scored
@@ -68,6 +68,8 @@ def run(
         clock = time.perf_counter()
         network = make_backbone(trial)
         pretrained = network.fingerprint()
+        outside = own.origins(trial)
+        started = _with_code(pretrained, outside)
         seconds["make"] = time.perf_counter() - clock
 
         history: list[Row] = []
@@ -78,7 +80,7 @@ def run(
         else:
             judge = Embedder(network, precision=trial.precision).to(place)
             if trial.paradigm is not None:
-                judge, history = fit(trial, judge, material, folder, pretrained, report, bar)
+                judge, history = fit(trial, judge, material, folder, started, report, bar)
         seconds["train"] = time.perf_counter() - clock
         provenance = {
             "versions": versions(),
@@ -86,6 +88,7 @@ def run(
             "data": material.fingerprint,
             "weights": {"origin": network.weights, "fingerprint": pretrained},
             "simulated_judges": material.judgements.simulated,
+            **({"own": {part: where.plain() for part, where in outside.items()}} if outside else {}),
         }
         if pruned_at(history, bar) is not None:
             pruned = Pruned(
@@ -96,7 +99,7 @@ def run(
             return pruned
 
         clock = time.perf_counter()
-        kept = _kept(trial, root, material, pretrained, place) if trial.paradigm is None else None
+        kept = _kept(trial, root, material, started, place) if trial.paradigm is None else None
         found, passes = judge_all(judge, material, progress, kept)
         seconds["embed"] = time.perf_counter() - clock
 
@@ -149,9 +152,9 @@ def assist(
             return
         material, network = prepare(trial, root), make_backbone(trial)
         assert isinstance(network, Backbone)
-        pretrained = network.fingerprint()
+        started = _with_code(network.fingerprint(), own.origins(trial))
         embedder = Embedder(network, precision=trial.precision).to(place_of(device))
-        fit(trial, embedder, material, results.folder(root, trial), pretrained, report, bar)
+        fit(trial, embedder, material, results.folder(root, trial), started, report, bar)
 
 
 def embed(
@@ -167,7 +170,7 @@ def embed(
         if isinstance(network, Scorer):
             raise BadInput(f"backbone {trial.backbone} judges pairs of images; it has no embeddings")
         place = place_of(device)
-        kept = _kept(trial, root, material, network.fingerprint(), place)
+        kept = _kept(trial, root, material, _with_code(network.fingerprint(), own.origins(trial)), place)
         rows = material.images_of("validation", "test")
         judge = Embedder(network, precision=trial.precision).to(place)
         found, _ = embeddings.embed(judge, material.store, rows, kept, progress)
@@ -249,6 +252,11 @@ def score(material: Material, found: Distances) -> tuple[tuple[Score, ...], pd.D
                 row = {"set": judgements.sets[index], "part": part, "measure": measure, **shares}
                 scores.append(Score.model_validate(row))
     return tuple(scores), answers
+
+
+def _with_code(weights: str, outside: Mapping[str, own.Origin]) -> str:
+    """What a trial starts from: its weights and, of parts from outside, their code, which humansim's version is not."""
+    return "-".join([weights, *(where.code for _, where in sorted(outside.items()))])
 
 
 def _known_of(trial: Trial) -> dict[str, Any]:

@@ -12,7 +12,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,8 +20,9 @@ from typing import Any
 
 import mlflow
 import pandas as pd
-from nodes import Nodes, free_port
+from nodes import Nodes
 from sweeping import command, environment, humansim, kill_all
+from tracking_server import TrackingServer
 
 from humansim import plan, results
 from humansim.results import Result
@@ -30,39 +30,6 @@ from humansim.root import Root
 
 WORKERS = 2  # nodes beside the head, which runs no trial
 WORKER = ("--num-cpus=1", "--num-gpus=1")  # a GPU that is only counted
-
-
-class Mlflow:
-    """A tracking server that can be killed and started again."""
-
-    def __init__(self, folder: Path) -> None:
-        self.port = free_port()
-        self.uri = f"http://127.0.0.1:{self.port}"
-        self.folder = folder
-        folder.mkdir(parents=True)
-        self.start()
-
-    def start(self) -> None:
-        store = ["--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db"]
-        store += ["--artifacts-destination", str(self.folder / "files")]
-        with open(self.folder / "log", "a") as log:
-            self.process: subprocess.Popen[bytes] = subprocess.Popen(
-                [sys.executable, "-m", "mlflow", "server", *store, "--port", str(self.port), "--workers", "1"],
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-
-    def wait(self) -> None:
-        end = time.monotonic() + 120
-        while time.monotonic() < end:
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.uri}/health", timeout=5):
-                return
-            time.sleep(0.2)
-        raise TimeoutError("mlflow server does not answer")
-
-    def stop(self) -> None:
-        kill_all(self.process)
 
 
 @dataclass
@@ -106,12 +73,13 @@ def chaos(
     """
     root, rng, told = Root.at(folder / "root"), random.Random(seed), Told()
     nodes = Nodes("--include-dashboard=false")  # a cluster that has yet to get its workers
-    server = Mlflow(folder / "mlflow")
+    server = TrackingServer(folder / "mlflow")
     arguments = ["sweep", sweep, "--root", str(root.path), "--address", nodes.address, "--tracking", server.uri]
     arguments += [f"--only={pattern}" for pattern in only]
     log = folder / "driver.log"
     what = ["node", "driver", "mlflow"]
     try:
+        server.start()
         server.wait()
         left = [what[i % len(what)] for i in range(rounds)]
         rng.shuffle(left)
@@ -163,7 +131,7 @@ def chaos(
     finally:
         nodes.stop()
         server.stop()
-    return root, f"sqlite:///{server.folder}/mlflow.db", told
+    return root, server.store, told
 
 
 def _size(sweep: str, only: Sequence[str]) -> int:

@@ -4,16 +4,16 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
-import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import psutil
+import pytest
 
 from humansim import results
 from humansim.plan import Ledger, load_sweep, plan
@@ -56,45 +56,6 @@ def humansim(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@contextlib.contextmanager
-def tracking_server(folder: Path) -> Iterator[str]:
-    """A real `mlflow server` on this machine, with a database and artifacts in a folder; gives its address."""
-    folder.mkdir()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    uri = f"http://127.0.0.1:{port}"
-    arguments = [
-        "--backend-store-uri",
-        f"sqlite:///{folder}/mlflow.db",
-        "--artifacts-destination",
-        str(folder / "files"),
-    ]
-    server = subprocess.Popen(
-        [sys.executable, "-m", "mlflow", "server", *arguments, "--port", str(port), "--workers", "1"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        end = time.monotonic() + 200
-        while not _answers(uri):
-            assert server.poll() is None, "mlflow server ended"
-            assert time.monotonic() < end, "mlflow server does not answer"
-            time.sleep(0.05)
-        yield uri
-    finally:
-        kill_all(server)
-
-
-def _answers(uri: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{uri}/health", timeout=5) as reply:
-            return bool(reply.status == 200)
-    except OSError:
-        return False
-
-
 def start(*arguments: str) -> subprocess.Popen[bytes]:
     """The command line, under way in a process group of its own."""
     return subprocess.Popen(
@@ -104,6 +65,16 @@ def start(*arguments: str) -> subprocess.Popen[bytes]:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
+
+
+def wait_for(condition: Callable[[], bool], driver: subprocess.Popen[bytes], seconds: float = 200) -> None:
+    """Until the condition holds or the driver has ended."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition() or driver.poll() is not None:
+            return
+        time.sleep(0.05)
+    pytest.fail(f"waited {seconds} s in vain")
 
 
 def kill_all(driver: subprocess.Popen[bytes]) -> None:
@@ -127,6 +98,25 @@ def trials_of(file: Path, root: Root) -> dict[str, Trial]:
 def finished(file: Path, root: Root) -> dict[str, Result]:
     found = {i: results.load(root, trial) for i, trial in trials_of(file, root).items()}
     return {i: outcome for i, outcome in found.items() if isinstance(outcome, Result)}
+
+
+def assert_tracked_once(file: Path, root: Root, uri: str | None = None) -> None:
+    """MLflow has one finished run for each trial, with the result's own numbers."""
+    client = mlflow.MlflowClient(uri or root.tracking_uri)
+    experiment = client.get_experiment_by_name("small")
+    assert experiment is not None
+    runs = list(client.search_runs([experiment.experiment_id], max_results=1000))
+    expected = finished(file, root)
+    assert sorted(run.data.tags["trial_id"] for run in runs) == sorted(expected)
+    for run in runs:
+        result = expected[run.data.tags["trial_id"]]
+        assert run.info.status == "FINISHED"
+        assert run.data.tags["judges"] == "simulated judges"
+        assert run.data.metrics["2afc/test"] == result.mean("test")
+        curve = client.get_metric_history(run.info.run_id, "train/loss")
+        assert [(p.step, p.value) for p in curve] == [(int(row["epoch"]), row["loss"]) for row in result.history]
+        names = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
+        assert names == {results.RESULT, results.ANSWERS}
 
 
 def asked(root: Root, name: str) -> list[tuple[str, int, str]]:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
-from sweeping import tracking_server
+from tracking_server import TrackingServer
 
 from analysis.answers import LEFT, RIGHT, TIED, UNASKED, Answers, cells, chosen, gathered, read
 from analysis.stats import estimate, mean
@@ -70,7 +70,11 @@ def result_of(trial: Trial, answers: pd.DataFrame, **provenance: object) -> Resu
         "weights": {"origin": "somewhere", "fingerprint": str(trial.backbone) * 4},
         "simulated_judges": False,
         "shared": {"split": "image", "contaminated": False, "test": {"images": 3}},
-        "backbone": {"family": "cnn", "features": 7, "pretraining": {"supervision": "supervised", "language": False}},
+        "backbone": {
+            "family": "none" if trial == PRETRAINED else "cnn",
+            "features": 7,
+            "pretraining": {"supervision": "supervised", "language": False},
+        },
     }
     return Result(
         trial=trial,
@@ -200,9 +204,9 @@ def test_a_store_that_was_copied_here_is_read_here(store: Root, tmp_path: Path) 
 
 @pytest.mark.slow
 def test_a_tracking_server_is_read(store: Root, tmp_path: Path) -> None:
-    with tracking_server(tmp_path / "server") as uri:
-        logged(Root.at(tmp_path / "root"), [PRETRAINED, *TUNED], uri)
-        _, answers = read((uri, "made"))
+    with TrackingServer(tmp_path / "server") as server:
+        logged(Root.at(tmp_path / "root"), [PRETRAINED, *TUNED], server.uri)
+        _, answers = read((server.uri, "made"))
     assert same(answers, read((store.tracking_uri, "made"))[1])
 
 

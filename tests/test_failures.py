@@ -22,7 +22,7 @@ from humansim.root import Root
 from humansim.search import Search
 from humansim.spec import Sweep, Trial, Variant
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]  # what others take of the memory counts
 
 GPUS = 1
 TOO_MUCH = 3 << 30  # bytes that are taken beside what is taken now: the node is then out of memory, says Ray

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import mlflow
 import pytest
-from sweeping import asked, humansim, kill_all, last_json, start
-from test_sweep import wait_for
+from sweeping import asked, humansim, kill_all, last_json, start, wait_for
 
 from humansim import plan, results
 from humansim.plan import Ledger

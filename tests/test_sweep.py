@@ -1,15 +1,11 @@
 """A sweep as a user submits it, through Ray and MLflow: killed, submitted again; nothing lost, nothing run twice."""
 
-import contextlib
 import os
 import random
 import shutil
 import signal
-import socket
 import subprocess
-import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +17,7 @@ from sweeping import (
     SMALL,
     TRIALS,
     asked,
+    assert_tracked_once,
     command,
     environment,
     finished,
@@ -29,6 +26,7 @@ from sweeping import (
     last_json,
     start,
     trials_of,
+    wait_for,
 )
 
 from humansim import plan, results, train
@@ -70,25 +68,6 @@ def assert_same(file: Path, root: Root, calm: Root) -> None:
     for result in expected.values():
         answers = [pd.read_parquet(results.folder(r, result.trial) / results.ANSWERS) for r in (root, calm)]
         pd.testing.assert_frame_equal(*answers, check_exact=True)
-
-
-def assert_tracked_once(file: Path, root: Root, uri: str | None = None) -> None:
-    """MLflow has one finished run for each trial, with the result's own numbers."""
-    client = mlflow.MlflowClient(uri or root.tracking_uri)
-    experiment = client.get_experiment_by_name("small")
-    assert experiment is not None
-    runs = list(client.search_runs([experiment.experiment_id], max_results=1000))
-    expected = finished(file, root)
-    assert sorted(run.data.tags["trial_id"] for run in runs) == sorted(expected)
-    for run in runs:
-        result = expected[run.data.tags["trial_id"]]
-        assert run.info.status == "FINISHED"
-        assert run.data.tags["judges"] == "simulated judges"
-        assert run.data.metrics["2afc/test"] == result.mean("test")
-        curve = client.get_metric_history(run.info.run_id, "train/loss")
-        assert [(p.step, p.value) for p in curve] == [(int(row["epoch"]), row["loss"]) for row in result.history]
-        names = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
-        assert names == {results.RESULT, results.ANSWERS}
 
 
 def test_every_trial_lands_in_mlflow_once(file: Path, calm: Root) -> None:
@@ -237,143 +216,6 @@ def test_a_sweep_cannot_be_submitted_twice_at_once(file: Path, tmp_path: Path) -
         assert "sweep 'small' is running already" in second.stderr
     finally:
         kill_all(driver)
-
-
-@pytest.fixture
-def address() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{probe.getsockname()[1]}"
-
-
-@contextlib.contextmanager
-def tracking_server(address: str, store: Path) -> Iterator[subprocess.Popen]:
-    """A real `mlflow server` on this machine, killed at the end."""
-    store.mkdir(exist_ok=True)
-    arguments = ["--backend-store-uri", f"sqlite:///{store}/mlflow.db", "--artifacts-destination", str(store / "files")]
-    server = subprocess.Popen(
-        [sys.executable, "-m", "mlflow", "server", *arguments, "--port", address.rpartition(":")[2], "--workers", "1"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        wait_for(lambda: answers(address), server)
-        yield server
-    finally:
-        kill_all(server)
-
-
-def test_a_tracking_server_takes_the_runs_and_their_artifacts(tmp_path: Path, address: str) -> None:
-    """Named by the environment."""
-    sweep = tmp_path / "tracked.py"
-    sweep.write_text(SMALL.split("    grid=[")[0] + '    grid={"backbone": ["pixels"], "resolution": [8, 16]},\n)\n')
-    root = Root.at(tmp_path / "root")
-    with tracking_server(address, tmp_path / "server"):
-        done = humansim("sweep", str(sweep), "--root", str(root.path), "--serial", MLFLOW_TRACKING_URI=address)
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.splitlines()[-1].endswith(f"Runs: {address}")
-        assert_tracked_once(sweep, root, address)
-
-
-@pytest.fixture
-def longer(tmp_path: Path) -> Path:
-    """Enough trials for a server to go and to come back meanwhile."""
-    path = tmp_path / "longer.py"
-    path.write_text(SMALL.replace("samples=3", "samples=10"))
-    return path
-
-
-@contextlib.contextmanager
-def tracked_sweep(file: Path, root: Root, address: str, log: Path) -> Iterator[subprocess.Popen]:
-    """A sweep under way that is tracked by a server, and has a few results."""
-    arguments = ("sweep", str(file), "--root", str(root.path), "--serial", "--tracking", address)
-    with open(log, "w") as stderr:
-        driver = subprocess.Popen(
-            command(*arguments),
-            env=environment(),
-            stdout=subprocess.DEVNULL,
-            stderr=stderr,
-            start_new_session=True,
-        )
-    try:
-        wait_for(lambda: len(list(root.results.glob(f"*/{results.RESULT}"))) > 3, driver)
-        assert driver.poll() is None
-        yield driver
-    finally:
-        kill_all(driver)
-
-
-def test_a_tracking_server_that_goes_and_comes_back_misses_nothing(longer: Path, tmp_path: Path, address: str) -> None:
-    root, log = Root.at(tmp_path / "root"), tmp_path / "stderr.txt"
-    with contextlib.ExitStack() as first:
-        first.enter_context(tracking_server(address, tmp_path / "server"))
-        with tracked_sweep(longer, root, address, log) as driver:
-            first.close()
-            wait_for(lambda: "MLflow does not answer (Connection refused); trials go on" in log.read_text(), driver)
-            with tracking_server(address, tmp_path / "server"):
-                assert driver.wait(400) == 0, log.read_text()
-                assert_tracked_once(longer, root, address)
-    said = log.read_text()
-    assert said.count("trials go on, and it is tried again") == 1
-    assert said.count("MLflow answers again and is given what it missed") == 1
-    assert "did not take everything" not in said
-
-
-def test_a_tracking_server_that_never_comes_back_costs_no_trial(longer: Path, tmp_path: Path, address: str) -> None:
-    root, log = Root.at(tmp_path / "root"), tmp_path / "stderr.txt"
-    with contextlib.ExitStack() as first:
-        first.enter_context(tracking_server(address, tmp_path / "server"))
-        with tracked_sweep(longer, root, address, log) as driver:
-            first.close()
-            assert driver.wait(400) == 1
-    said = log.read_text()
-    assert "waiting for it, at most 60 s" in said
-    assert "MLflow did not take everything (Connection refused); nothing is lost: humansim sweep" in said
-    assert "Traceback" not in said
-    with tracking_server(address, tmp_path / "new"):  # the old one's database is gone as well
-        again = humansim("sweep", str(longer), "--root", str(root.path), "--tracking", address)
-        assert again.returncode == 0, again.stderr
-        assert "starting Ray" not in again.stderr
-        assert_tracked_once(longer, root, address)
-
-
-def test_ctrl_c_does_not_wait_for_a_tracking_server_that_hangs(longer: Path, tmp_path: Path, address: str) -> None:
-    root, log = Root.at(tmp_path / "root"), tmp_path / "stderr.txt"
-    with tracking_server(address, tmp_path / "server") as server:
-        with tracked_sweep(longer, root, address, log) as driver:
-            family = [psutil.Process(server.pid), *psutil.Process(server.pid).children(recursive=True)]
-            for process in family:
-                process.suspend()
-            before = len(list(root.results.glob(f"*/{results.RESULT}")))
-            wait_for(lambda: len(list(root.results.glob(f"*/{results.RESULT}"))) > before, driver)
-            driver.send_signal(signal.SIGINT)
-            assert driver.wait(50) == 130  # well before a request gives up
-        said = log.read_text()
-        assert "MLflow did not take everything" in said
-        assert "Traceback" not in said
-        for process in family:
-            process.resume()
-        again = humansim("sweep", str(longer), "--root", str(root.path), "--serial", "--tracking", address)
-        assert again.returncode == 0, again.stderr
-        assert_tracked_once(longer, root, address)
-
-
-def answers(uri: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{uri}/health", timeout=5) as reply:
-            return bool(reply.status == 200)
-    except OSError:
-        return False
-
-
-def wait_for(condition: object, driver: subprocess.Popen, seconds: float = 200) -> None:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition() or driver.poll() is not None:  # type: ignore[operator]
-            return
-        time.sleep(0.05)
-    pytest.fail(f"waited {seconds} s in vain")
 
 
 def workers(driver: subprocess.Popen) -> Iterator[psutil.Process]:

@@ -1,4 +1,6 @@
-"""The thesis's fine-tunings: Table B.1 as published, the sweeps of 168 and 616, and all 616 in small, through Ray."""
+"""The thesis's fine-tunings: Table B.1 as published, the sweeps of 168 and 616, and a slice of 616 in small, by Ray."""
+
+from pathlib import Path
 
 import mlflow
 import pytest
@@ -8,7 +10,7 @@ from sweeping import humansim, last_json
 from humansim import plan
 from humansim.backbones import backbone
 from humansim.paradigms import paradigm
-from humansim.published import BACKBONES, PARADIGMS, RELEASES, SELF_SUPERVISED, SUPERVISED, TABLE_B1
+from humansim.published import BACKBONES, BASE_MODELS, PARADIGMS, RELEASES, SELF_SUPERVISED, SUPERVISED, TABLE_B1
 from humansim.root import Root
 from humansim.sources.study import SETS
 from humansim.spec import Variant
@@ -95,20 +97,41 @@ def test_a_miniature_is_of_its_base_models_kind(name: str) -> None:
     assert own["pretraining"].images == 0  # and says that it has learnt nothing
 
 
+SLICE = """
+from humansim.plan import load_sweep
+from humansim.published import PARADIGMS
+from humansim.sources.study import SETS
+
+SMALL = load_sweep("full_small")
+PRETRAINED, TRAINED = SMALL.grid
+ONE = {"backbone": TRAINED["backbone"][:1], "paradigm": [PARADIGMS[0]], "fit_on": [*SETS]}
+SWEEP = SMALL.model_copy(update={"name": "slice", "grid": [PRETRAINED, {**TRAINED, "fit_on": [SETS[0]]}, ONE]})
+"""
+
+
 @pytest.mark.slow
-def test_all_616_in_small_finish_once_and_land_in_mlflow(tmp_path) -> None:
-    root = Root.at(tmp_path)
-    done = humansim("sweep", "full_small", "--root", str(tmp_path), "--json")
+def test_every_model_paradigm_and_set_in_small_finishes_once_and_lands_in_mlflow(tmp_path: Path) -> None:
+    """Each model with each paradigm, and each set, out of `full_small`: all 624 are `humansim sweep full_small`."""
+    file, root = tmp_path / "slice.py", Root.at(tmp_path)
+    file.write_text(SLICE)
+    done = humansim("sweep", str(file), "--root", str(tmp_path), "--json")
     assert done.returncode == 0, done.stderr
-    assert last_json(done)["states"] == {"finished": 624, "to run": 0}
+    count = 8 + 8 * 7 + 10
+    assert last_json(done)["states"] == {"finished": count, "to run": 0}
     client = mlflow.MlflowClient(root.tracking_uri)
-    experiment = client.get_experiment_by_name("full_small")
+    experiment = client.get_experiment_by_name("slice")
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id], max_results=1000)
-    expected = {trial.id for trial in plan.plan(plan.load_sweep("full_small"), root).known}
-    assert len(runs) == len(expected) == 624
+    expected = {trial.id for trial in plan.plan(plan.load_sweep(str(file)), root).known}
+    assert expected < {cell.trial.id for cell in plan.cells(plan.load_sweep("full_small"))}
+    assert len(runs) == len(expected) == count
     assert {run.data.tags["trial_id"] for run in runs} == expected
     assert {run.info.status for run in runs} == {"FINISHED"}
-    trained = [run for run in runs if "paradigm" in run.data.params]
-    arms = {tuple(run.data.params[axis] for axis in ("backbone", "paradigm", "fit_on")) for run in trained}
-    assert len(arms) == len(trained) == 616
+    trained = [run.data.params for run in runs if "paradigm" in run.data.params]
+    assert {(run["backbone"], run["paradigm"]) for run in trained} == {
+        (f"miniature:{name}", paradigm) for name in BASE_MODELS for paradigm in PARADIGMS
+    }
+    assert {run["fit_on"] for run in trained} == set(SETS)
+    again = humansim("sweep", str(file), "--root", str(tmp_path))
+    assert again.returncode == 0, again.stderr
+    assert "starting Ray" not in again.stderr

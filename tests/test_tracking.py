@@ -12,11 +12,11 @@ from humansim import backlog, results
 from humansim.errors import BadInput
 from humansim.results import Failure, Result, Score, held_to
 from humansim.root import Root
-from humansim.spec import Sweep, Trial, Variant
+from humansim.spec import Sweep, Trial, Uniform, Variant
 from humansim.tracking import Tracker, final_metrics, how_to_open, run_name, tracking_uri
 
 BASE = Trial(resolution=64)
-SWEEP = Sweep(name="tracked", question="Is it logged?", base=BASE)
+SWEEP = Sweep(name="tracked", question="Is it logged?", base=BASE, search={"lr": Uniform(low=1e-5, high=1e-2)})
 TRIAL = BASE.having({"paradigm": "triplet", "lr": 0.00123456, "epochs": 2})
 HISTORY = tuple(
     {"epoch": e, "loss": 1 / e, "validation": 0.5 + e / 10, "lr": 1e-3, "seconds": 2.0, "images_per_second": 9.0}
@@ -89,6 +89,9 @@ def test_a_result_is_one_finished_run_however_often_and_wherever_it_is_logged(ro
     assert run.info.status == "FINISHED"
     assert run.info.run_name == "efficientnet_lite0 triplet lr=0.00123 epochs=2"
     assert run.data.params["lr"] == "0.00123456"
+    assert (
+        run.data.tags["cell"] == "efficientnet_lite0 triplet epochs=2"
+    )  # what all that the search tries have in common
     known = {"backbone.family": "cnn", "backbone.features": "1280", "pretraining.supervision": "supervised"}
     assert known.items() <= run.data.tags.items()
     assert run.data.tags["pretraining.language"] == "False"
@@ -104,6 +107,8 @@ def test_a_result_is_one_finished_run_however_often_and_wherever_it_is_logged(ro
     }
     curve = client.get_metric_history(run.info.run_id, "2afc/validation")
     assert [(point.step, point.value) for point in curve] == [(1, 0.6), (2, 0.7)]
+    shown = {one.tags[0].value: (one.dataset.name, one.dataset.digest) for one in run.inputs.dataset_inputs}
+    assert shown == {"training": ("sample heldout fit", "f" * 16), "evaluation": ("sample heldout test", "f" * 16)}
     experiment = client.get_experiment_by_name("tracked")
     assert experiment is not None
     assert experiment.tags["mlflow.note.content"] == SWEEP.question

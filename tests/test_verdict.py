@@ -8,7 +8,7 @@ import pytest
 
 from analysis.planted import MEASURE, planted
 from analysis.stats import Estimate, estimate, mean
-from analysis.verdict import Direction, decide, evidence, judge, within_family
+from analysis.verdict import Direction, Evidence, decide, every, evidence, judge, some, within_family
 from humansim.errors import BadInput
 
 SMALLEST = 0.01
@@ -91,6 +91,56 @@ def test_the_p_value_is_that_of_the_decision(direction: Direction) -> None:
             assert (outcome != "undecided") == (p < 0.05)
         seen.add(outcome)
     assert seen == {"supported", "refuted", "undecided"}
+
+
+def several(effects: list[float], queries: int, seed: int = 0) -> dict[str, Evidence]:
+    """Models that are so much above one of their own, each."""
+    scores = {f"a{i}": 0.66 + effect for i, effect in enumerate(effects)} | {"b": 0.66}
+    answers = planted(scores, np.random.default_rng(seed), queries=queries, alike=0.9)
+    b = mean([("b", MEASURE)], answers.sets)
+    differences = {a: mean([(a, MEASURE)], answers.sets) - b for a in scores if a != "b"}
+    return {a: evidence(estimate(answers, one, resamples=2000), SMALLEST) for a, one in differences.items()}
+
+
+def test_a_claim_of_several_parts_is_as_good_as_its_worst_and_one_of_alternatives_as_its_best() -> None:
+    high, low, between = several([0.05, 0.05], 3000), several([0.05, -0.03], 3000), several([0.05, 0.01], 3000)
+    assert [judge("", every(claims)).outcome for claims in (high, low, between)] == [
+        "supported",
+        "refuted",
+        "undecided",
+    ]
+    assert (every(low).of, every(between).of) == ("a1", "a1")  # what stands in the way
+    assert every(low).parts == {name: one.estimate for name, one in low.items()}
+    none, unsure = several([-0.03, -0.03], 3000), several([-0.03, 0.01], 3000)
+    assert [judge("", some(claims)).outcome for claims in (low, none, unsure)] == ["supported", "refuted", "undecided"]
+    assert some(low).of == "a0"
+    assert judge("", some({"x": every(low), "y": every(high)})).outcome == "supported"
+
+
+def test_what_could_not_be_tested_stands_in_the_way_of_support_and_saves_nothing() -> None:
+    nothing = {"nothing": evidence(Estimate.none(), SMALLEST)}
+    high, low = several([0.05], 3000), several([-0.03], 3000)
+    assert judge("", every(nothing | high)).outcome == "undecided"
+    assert judge("", every(nothing | low)).outcome == "refuted"
+    assert judge("", some(nothing | high)).outcome == "supported"
+    assert judge("", some(nothing | low)).outcome == "undecided"
+    assert list(every(nothing | high).parts) == ["a0"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("joint", "effects", "wrong"),
+    [
+        (every, [0.05, 0.05, 0.01], "supported"),  # true of all but one, which is at the limit
+        (every, [0.01, 0.01, 0.01], "refuted"),
+        (some, [0.01, 0.01, 0.01], "supported"),  # the best of three is picked by the data
+        (some, [-0.03, -0.03, 0.01], "refuted"),
+    ],
+)
+def test_joint_verdicts_are_wrong_no_more_often_than_single_ones(joint, effects, wrong) -> None:
+    studies = 400
+    said = [joint(several(effects, 400, seed)).outcome(0.95) for seed in range(studies)]
+    assert said.count(wrong) / studies <= 0.025 + 3 * math.sqrt(0.025 * 0.975 / studies)
 
 
 def test_a_family_is_corrected_and_what_does_not_hold_is_undecided() -> None:

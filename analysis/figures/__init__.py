@@ -31,12 +31,13 @@ def draw(
         maps: model -> embeddings [images, dim] of the bird images, and the family of each (`birds.family`).
     """
     with style():
-        return [written(one, folder) for one in _pictures(trials, answers, verdicts, maps or {}) if one is not None]
+        return [written(one, folder) for one in pictures(trials, answers, verdicts, maps or {}) if one is not None]
 
 
-def _pictures(
+def pictures(
     trials: pd.DataFrame, answers: Answers, verdicts: Mapping[int, Verdict], maps: Mapping[str, Embedded]
 ) -> Iterator[Picture | None]:
+    """The figures, one after the other; None for one that the tables have nothing for."""
     yield scores.pretrained(trials, answers)
     yield heat.models_by_sets(trials, answers)
     yield birds.maps_of(maps, bool(trials["simulated"].any()))

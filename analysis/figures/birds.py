@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.figures.look import MARKERS, MUTED, PALETTE, Picture, sheet
+from analysis.figures.look import MARKERS, MUTED, PALETTE, Picture, key, sheet
 from analysis.figures.subjects import pretty
 from humansim import maps
 from humansim.errors import BadInput
@@ -77,9 +77,7 @@ def maps_of(embeddings: Mapping[str, Embedded], simulated: bool = False) -> Pict
         said_of.append(f"{pretty(model)} {told}")
     for ax in axes[len(embeddings) :]:
         ax.axis("off")
-    from matplotlib.lines import Line2D
-
-    handles = [Line2D([], [], color=c, marker=m, linestyle="none", label=name) for name, (c, m) in looks.items()]
+    handles = [key(name, colour, marker=marker, linestyle="none") for name, (colour, marker) in looks.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 6))
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
     count = len(next(iter(embeddings.values()))[1])

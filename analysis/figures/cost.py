@@ -1,14 +1,19 @@
 """What a gain costs: points over the pretrained model against minutes of training."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pandas as pd
 
 from analysis.answers import Answers
 from analysis.ceilings import answered
-from analysis.figures.look import MUTED, PALE, Picture, headed, sheet, signed
+from analysis.figures.look import MUTED, PALE, Picture, headed, key, sheet, signed
 from analysis.figures.subjects import before, models_of, paradigm_looks, pretty, short, tuned
 from analysis.joint import joint
 from analysis.stats import Contrast, mean
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def gains(trials: pd.DataFrame, answers: Answers, kind: str = "fine-tuned") -> pd.DataFrame:
@@ -17,11 +22,11 @@ def gains(trials: pd.DataFrame, answers: Answers, kind: str = "fine-tuned") -> p
     The gain is over the same model before, on the sets of the release (or the set) that it was fitted on, the mean over
     those.
     """
-    rows = tuned(trials, kind)
+    rows = tuned(trials, kind) if "seconds.train" in trials else trials.iloc[:0]
     found: list[tuple[str, str, float, Contrast]] = []
-    for (model, paradigm), some in rows.groupby(["model", "paradigm"], sort=False):
+    for (model, paradigm), some in rows.groupby(["model", "paradigm"], sort=False) if len(rows) else ():
         cell = before(trials, some)
-        if cell is None or "seconds.train" not in some:
+        if cell is None:
             continue
         each = [gain for _, row in some.drop_duplicates("cell").iterrows() if (gain := _gain(answers, row, cell))]
         if each:
@@ -85,9 +90,7 @@ def against_gain(trials: pd.DataFrame, answers: Answers, kind: str = "fine-tuned
             ax.set_ylabel("gain, points of 2AFC")
         if i + columns >= len(models):
             ax.set_xlabel("minutes of training")
-    from matplotlib.lines import Line2D
-
-    handles = [Line2D([], [], color=c, marker=m, linewidth=1.3, label=name) for name, (c, m) in looks.items()]
+    handles = [key(name, colour, marker=marker, linewidth=1.3) for name, (colour, marker) in looks.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
     devices = sorted({str(d) for d in tuned(trials, kind).get("device", pd.Series(dtype=str)).dropna()})
@@ -100,7 +103,7 @@ def against_gain(trials: pd.DataFrame, answers: Answers, kind: str = "fine-tuned
         caption += f" Minutes are of {len(devices)} kinds of device and do not compare."
     if simulated:
         caption += " Judges are simulated."
-    top = found.loc[found["gain"].idxmax()]
+    top = found.iloc[int(found["gain"].argmax())]
     alt = (
         f"{title}. {len(models)} panels, each a base model, with {len(looks)} paradigms. The largest gain has "
         f"{pretty(top['model'])} by {top['paradigm']}: {signed(top['gain'], top['low'], top['high'])} points for "
@@ -110,7 +113,7 @@ def against_gain(trials: pd.DataFrame, answers: Answers, kind: str = "fine-tuned
     return Picture("gain-and-cost" if kind == "fine-tuned" else f"gain-and-cost-{kind}", title, caption, alt, figure)
 
 
-def _minutes(ax) -> None:  # type: ignore[no-untyped-def]
+def _minutes(ax: "Axes") -> None:
     """Plain numbers at 1, 2 and 5, where they are few."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 

@@ -1,12 +1,13 @@
 """Depth curves: how well each layer of a network agrees with people (the sweep `depth`)."""
 
 import re
+from typing import Any
 
 import pandas as pd
 
 from analysis.answers import Answers
 from analysis.ceilings import table
-from analysis.figures.look import MARKERS, PALETTE, Picture, headed, said, sheet
+from analysis.figures.look import INK, MARKERS, PALETTE, Picture, headed, key, said, sheet
 from analysis.figures.subjects import groups, pretty, unlike
 from humansim.backbones import backbone
 from humansim.errors import BadInput
@@ -34,7 +35,7 @@ def curves(trials: pd.DataFrame, answers: Answers) -> Picture | None:
     named = [name for name in of_groups if (found["set"] == name).any()]
     looks = {m: (list(PALETTE.values())[i % 7], MARKERS[i % len(MARKERS)]) for i, m in enumerate(sorted(models))}
     pools = sorted(rows["pool"].dropna().unique(), reverse=True)
-    dashes = dict(zip(pools, ("-", (0, (4, 1.5)), ":"), strict=False))
+    dashes: dict[str, Any] = dict(zip(pools, ("-", (0, (4, 1.5)), ":"), strict=False))
     simulated = bool(trials["simulated"].any())
     title = headed("Scores by depth", simulated)
     lines = -(-(len(named) + 1) // 3)
@@ -61,10 +62,8 @@ def curves(trials: pd.DataFrame, answers: Answers) -> Picture | None:
         ax.axis("off")
     for i in range(0, len(named), 3):
         axes[i].set_ylabel("2AFC score, %")
-    from matplotlib.lines import Line2D
-
-    handles = [Line2D([], [], color=c, marker=m, label=pretty(model)) for model, (c, m) in looks.items()]
-    handles += [Line2D([], [], color="black", linestyle=dashes[pool], label=f"pooled: {pool}") for pool in pools]
+    handles = [key(pretty(model), colour, marker=marker) for model, (colour, marker) in looks.items()]
+    handles += [key(f"pooled: {pool}", INK, linestyle=dashes[pool]) for pool in pools]
     axes[len(named)].legend(handles=handles, loc="center left")
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
     caption = (
@@ -73,8 +72,8 @@ def curves(trials: pd.DataFrame, answers: Answers) -> Picture | None:
     )
     if simulated:
         caption += " Judges are simulated."
-    tops = [found[(found["set"] == name) & found["layer"].notna()] for name in named]
-    tops = [layers.loc[layers["score"].idxmax()] for layers in tops if len(layers)]
+    layers = [found[(found["set"] == name) & found["layer"].notna()] for name in named]
+    tops = [some.iloc[int(some["score"].argmax())] for some in layers if len(some)]
     alt = f"{title}: {len(named)} panels, each a group of sets. " + " ".join(
         f"{top['set']}: highest at {top['layer']} of {pretty(top['model'])}, "
         f"{said(top['score'], top['low'], top['high'])} per cent."

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from analysis.figures.look import INK, MUTED, PALE, PALETTE, Picture, headed, sheet, signed
+from analysis.figures.look import INK, MUTED, PALE, PALETTE, Picture, headed, key, sheet, signed
 from analysis.stats import Estimate
 from analysis.verdict import Verdict
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 OUTCOMES = {  # colour, marker, filled
     "supported": (PALETTE["green"], "o", True),
@@ -33,33 +34,35 @@ def of_hypotheses(verdicts: Mapping[int, Verdict]) -> Picture | None:
         one = verdicts[number]
         _row(ax, y + 0.2, one.estimate, one, large=True)
         _shade(ax, one, y - 0.45, y + 0.45)
-        claim = textwrap.shorten(f"H{number}: {one.claim}", 150, placeholder=" ...")
+        claim = textwrap.shorten(f"H{number}: {one.claim}", 120, placeholder=" ...")
         ax.text(0, y - 0.28, claim, transform=ax.get_yaxis_transform(), va="center", weight="bold", fontsize=8)
-        told = f"{one.outcome}, {signed(one.effect, *one.interval)}"
+        told = f"{one.outcome}, {_effect(one)}"
         ax.text(1.01, y + 0.2, told, transform=ax.get_yaxis_transform(), va="center", gid="told")
-    ax.set_yticks([y + 0.2 for y in range(len(numbers))], [f"H{number}" for number in numbers])
+    ax.set_yticks([])
     _finish(ax, len(numbers), 0.5)
     _legend(figure)
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
     caption = (
         f"Effects in points of 2AFC, with their {100 * verdicts[numbers[0]].level:.0f} % intervals; verdicts are "
-        f"corrected for the family of {verdicts[numbers[0]].family}. {SHADED}"
+        f"corrected for the family of {verdicts[numbers[0]].family}. Of a claim that has several parts, the one that "
+        f"settles it, or is the farthest from settled. {SHADED}"
     )
     if simulated:
         caption += " Judges are simulated."
     alt = f"{title}. " + " ".join(
-        f"H{number}, {verdicts[number].outcome}: {signed(verdicts[number].effect, *verdicts[number].interval)} points."
-        for number in numbers
+        f"H{number}, {one.outcome}: {_effect(one)}{f' points ({one.of})' if one.of and one.estimate.n else ''}."
+        for number, one in sorted(verdicts.items())
     )
     return Picture("effects", title, caption, alt, figure)
 
 
 def of_parts(number: int, verdict: Verdict) -> Picture | None:
     """One hypothesis and the parts of its data."""
-    if not verdict.parts:
+    if not any(one.n for one in verdict.parts.values()):
         return None
     title = headed(f"H{number} and its parts: {verdict.outcome}", verdict.simulated)
-    rows: list[tuple[str, Estimate]] = [("all", verdict.estimate), *verdict.parts.items()]
+    told_apart = {name: one for name, one in verdict.parts.items() if one.n and name != verdict.of}
+    rows: list[tuple[str, Estimate]] = [(verdict.of or "all", verdict.estimate), *told_apart.items()]
     lines = textwrap.wrap(verdict.claim, 125)
     figure, [ax] = sheet(0.24 * len(rows) + 1.05 + 0.15 * len(lines))
     for y, (_, one) in enumerate(rows):
@@ -69,29 +72,34 @@ def of_parts(number: int, verdict: Verdict) -> Picture | None:
         ax.text(1.01, y, told, transform=ax.get_yaxis_transform(), va="center", gid="told")
     _shade(ax, verdict, -0.5, len(rows) - 0.5)
     ax.set_yticks(range(len(rows)), [textwrap.shorten(name, 48, placeholder=" ...") for name, _ in rows])
-    ax.get_yticklabels()[0].set_weight("bold")
+    ax.get_yticklabels()[0].set_fontweight("bold")
     ax.axhline(0.5, color=PALE, linewidth=0.8)
     _finish(ax, len(rows), 0.5)
     ax.set_title("\n".join(lines), weight="normal", fontsize=8)
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
     caption = (
-        f"{verdict.claim}: the effect, in points of 2AFC, over all and on parts of the data, with "
-        f"{100 * verdict.level:.0f} % intervals; the parts are not corrected. {SHADED}"
+        f"{verdict.claim.rstrip('.')}: the effect, in points of 2AFC, that the verdict hangs on, and beneath it parts "
+        f"of the claim or of the data, with {100 * verdict.level:.0f} % intervals, which are not corrected. {SHADED}"
     )
     if verdict.simulated:
         caption += " Judges are simulated."
-    low, high = verdict.interval
-    ends = {name: one.value for name, one in verdict.parts.items()}
+    ends = {name: one.value for name, one in rows}
     most, least = max(ends, key=lambda name: ends[name]), min(ends, key=lambda name: ends[name])
     alt = (
-        f"{title}. {verdict.claim}: {signed(verdict.effect, low, high)} points over all; of {len(ends)} parts from "
+        f"{title}. {verdict.claim.rstrip('.')}: {_effect(verdict)} points ({rows[0][0]}); of {len(ends)} rows from "
         f"{100 * ends[least]:+.1f} ({least}) to {100 * ends[most]:+.1f} ({most})."
     )
     return Picture(f"effects-h{number}", title, caption, alt, figure)
 
 
+def _effect(one: Verdict) -> str:
+    return signed(one.effect, *one.interval) if one.estimate.n else "no data yet"
+
+
 def _row(ax: "Axes", y: float, one: Estimate, verdict: Verdict, large: bool) -> None:
     colour, marker, filled = OUTCOMES[verdict.outcome] if large else (INK, "o", True)
+    if not one.n:
+        return
     low, high = (100 * end for end in one.interval(verdict.level))
     if not np.isnan(low):
         ax.plot(
@@ -125,16 +133,12 @@ def _finish(ax: "Axes", rows: int, margin: float) -> None:
     ax.set_xlabel("effect, points of 2AFC")
 
 
-def _legend(figure) -> None:  # type: ignore[no-untyped-def]
-    from matplotlib.lines import Line2D
+def _legend(figure: "Figure") -> None:
     from matplotlib.patches import Patch
 
     handles = [
-        Line2D(
-            [], [], color=colour, marker=marker, markersize=6, markerfacecolor=colour if filled else "white", label=name
-        )
+        key(name, colour, marker=marker, markersize=6, markerfacecolor=colour if filled else "white")
         for name, (colour, marker, filled) in OUTCOMES.items()
     ]
-    figure.legend(
-        handles=[*handles, Patch(color=PALE, label="too small to matter")], loc="outside lower center", ncols=4
-    )
+    shade = Patch(color=PALE, label="too small to matter")
+    figure.legend(handles=[*handles, shade], loc="outside lower center", ncols=4)

@@ -1,13 +1,18 @@
 """A heat map of models by sets, with what people reach in its first rows."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pandas as pd
 
 from analysis.answers import Answers
 from analysis.ceilings import explained, table
 from analysis.figures.look import INK, MUTED, Picture, headed, said, sheet
-from analysis.figures.subjects import GROUPS, RELEASES, pretty, unlike
+from analysis.figures.subjects import GROUPS, RELEASES, pretty, told_apart, unlike
 from humansim.scores import CHANCE
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 SHADES = "cividis"  # made for colour-blind readers: lightness alone tells it (Nuñez, Anderton and Renslow 2018)
 
@@ -30,11 +35,11 @@ def models_by_sets(trials: pd.DataFrame, answers: Answers) -> Picture | None:
     of_models = {str(row["model"]): str(row["cell"]) for _, row in pd.concat([rows, floors]).iterrows()}
     scores = pd.DataFrame(people).T
     best = pd.DataFrame(False, index=scores.index, columns=sets)
-    told_apart = ~found.groupby("set")["best"].all().reindex(sets, fill_value=True)
+    apart = found.groupby("set")["best"].agg(told_apart).reindex(sets, fill_value=False)
     for model, cell in of_models.items():
         own = found[found["cell"] == cell].set_index("set").reindex(sets)
         scores.loc[pretty(model)] = own["score"]
-        best.loc[pretty(model)] = (own["best"] == True) & told_apart  # noqa: E712
+        best.loc[pretty(model)] = (own["best"] == True) & apart  # noqa: E712
     shades = pd.DataFrame(
         [[explained(v, b) for v, b in zip(row, by_set["best_possible"], strict=True)] for row in scores.to_numpy()],
         index=scores.index,
@@ -55,19 +60,19 @@ def models_by_sets(trials: pd.DataFrame, answers: Answers) -> Picture | None:
         side.set_visible(False)
     bar = figure.colorbar(image, ax=ax, fraction=0.025, pad=0.01)
     bar.set_label("explained, of what can be", color=MUTED)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
     caption = (
         f"2AFC scores, %, of {len(of_models)} models on {len(sets)} sets by the measure that each reports. Shade: "
         "share of what can be explained of these votes, 0 at chance and 1 for the majority's own answers. First rows: "
-        "what people reach. Framed: not shown to be worse than any other model on the set (95 %), where any two are "
-        "told apart. Blank: has not finished, or cannot be told."
+        "what people reach. Framed: not shown to be worse than any other model on the set (95 %, corrected for all "
+        "comparisons), where at least half are. Blank: has not finished, or cannot be told."
     )
     if simulated:
         caption += " Judges are simulated."
     mean = found.groupby("model")["explained"].mean()
     top = found[found["cell"] == of_models[str(mean.idxmax())]]
-    peak = top.loc[top["score"].idxmax()]
+    peak = top.iloc[int(top["score"].argmax())]
     beyond = int(found["beyond_fresh_judge"].sum())
     alt = (
         f"{title}: {len(of_models)} models by {len(sets)} sets. Over all sets {pretty(str(mean.idxmax()))} explains "
@@ -78,7 +83,7 @@ def models_by_sets(trials: pd.DataFrame, answers: Answers) -> Picture | None:
     return Picture("scores-by-set", title, caption, alt, figure)
 
 
-def _cell(ax, i: int, j: int, score: float, shade: float, best: bool) -> None:  # type: ignore[no-untyped-def]
+def _cell(ax: "Axes", i: int, j: int, score: float, shade: float, best: bool) -> None:
     from matplotlib.patches import Rectangle
 
     if np.isnan(score):
@@ -94,4 +99,4 @@ def _cell(ax, i: int, j: int, score: float, shade: float, best: bool) -> None:  
 
 def _set_name(name: str) -> str:
     release, _, own = name.partition("/")
-    return f"{RELEASES.get(release, release)}\n{own.replace('_', chr(10))}"
+    return f"{RELEASES.get(release, release).removeprefix('ImageNet-')}\n{own.replace('_', chr(10))}"

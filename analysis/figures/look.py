@@ -6,18 +6,19 @@ apart with every kind of colour vision (a test simulates it); each series has a 
 
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from humansim.root import written_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 WIDTH = 9.0  # inches
 DPI = 200
@@ -72,7 +73,7 @@ def style() -> Iterator[None]:
     """matplotlib as the figures want it, while they are drawn and written."""
     import matplotlib
 
-    ours = {
+    ours: Any = {
         "font.size": 8,
         "axes.titlesize": 9,
         "axes.titleweight": "bold",
@@ -108,6 +109,13 @@ def sheet(height: float, rows: int = 1, columns: int = 1, *, share_y: bool = Fal
     return figure, list(axes.ravel())
 
 
+def key(label: str, colour: str, **look: Any) -> "Line2D":
+    """An entry of a legend: `look` as of a line."""
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], label=label, color=colour, **look)
+
+
 def headed(picture_title: str, simulated: bool) -> str:
     """A title that says so where judges are simulated."""
     return f"{picture_title} (simulated judges)" if simulated else picture_title
@@ -138,11 +146,6 @@ def _told(svg: str, picture: Picture) -> str:
     assert start is not None
     opening = f'{start.group()[:-1]} role="img" aria-labelledby="{ids}">'
     return f"{svg[: start.start()]}{opening}\n {title}\n {description}{svg[start.end() :]}"
-
-
-def points(shares: Sequence[float]) -> list[float]:
-    """Shares as per cent."""
-    return [100 * share for share in shares]
 
 
 def said(value: float, low: float, high: float) -> str:

@@ -1,7 +1,7 @@
 """Figures 5.1 and 5.3 of the thesis: scores of pretrained and of fine-tuned models, a panel for each group of sets."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from analysis.answers import Answers
 from analysis.ceilings import answered, table
-from analysis.figures.look import GREY, INK, MUTED, PALE, Picture, headed, said, sheet, signed
+from analysis.figures.look import GREY, INK, MUTED, PALE, Picture, headed, key, said, sheet, signed
 from analysis.figures.subjects import (
     SUPERVISIONS,
     before,
@@ -21,6 +21,7 @@ from analysis.figures.subjects import (
     pretty,
     short,
     supervision,
+    told_apart,
     tuned,
     unlike,
 )
@@ -29,10 +30,15 @@ from analysis.stats import Contrast, mean
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+    from matplotlib.transforms import Transform
 
 MEASURES = ("cosine", "l2", "l1")
+DASHES: dict[str, Any] = {"chance": ":", "pixels": (0, (1, 3)), "fresh judge": "--", "best possible": "-"}
 BEST = (
-    "Filled triangle: shown to be better than all others of its panel; open: none is shown to be better than it (95 %)."
+    "Filled triangle: shown to be better than all others of its panel; open: not shown to be worse than any (95 %, "
+    "corrected for all comparisons); none where fewer than half are shown to be worse."
 )
 
 
@@ -63,7 +69,7 @@ def pretrained(trials: pd.DataFrame, answers: Answers) -> Picture | None:
             x = np.array([third * i + order[model] for model in some["model"]], dtype=float)
             for where, (_, row) in zip(x, some.iterrows(), strict=True):
                 _dot(ax, where, row, looks[row["model"]])
-            _mark_best(ax, x, some, bool(panel["best"].all()), int(panel["best"].sum()))
+            _mark_best(ax, x, some, panel["best"])
             if i:
                 ax.axvline(third * i - 1, color=PALE, linewidth=0.8)
         ax.set_xticks([third * (i + 0.5) - 1 for i in range(len(shown))], [m.upper() for m in shown])
@@ -72,7 +78,7 @@ def pretrained(trials: pd.DataFrame, answers: Answers) -> Picture | None:
         told = _held_against(ax, panel, None if lines is None or not len(lines) else float(lines["score"].iloc[0]))
         ax.set_title(name, pad=16)
         ax.text(0, 1.03, told, transform=ax.transAxes, ha="left", va="bottom", fontsize=7.5, color=MUTED)
-        top = panel.loc[panel["score"].idxmax()]
+        top = panel.iloc[int(panel["score"].argmax())]
         said_of.append(f"{name}: {_leaders(panel, top)}")
     for ax in axes[len(panels) :]:
         ax.axis("off")
@@ -83,7 +89,8 @@ def pretrained(trials: pd.DataFrame, answers: Answers) -> Picture | None:
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
     caption = (
         f"2AFC scores of {len(rows)} models on {len(panels)} groups of sets, by measure, with 95 % intervals (query "
-        "images resampled). Lines: chance, the floor of bare pixels, a fresh judge, and the best score that is "
+        "images resampled). Colours tell what a model learnt from: labels, text, or images alone. Lines: chance, the "
+        "floor of bare pixels, a fresh judge, and the best score that is "
         f"possible on these votes, where they lie in the panel; the numbers stand above it. {BEST}"
     )
     if simulated:
@@ -121,7 +128,7 @@ def _dot(ax: "Axes", x: float, row: Mapping[str, float] | pd.Series, look: tuple
         [score],
         marker,
         color=colour,
-        markersize=5.2,
+        markersize=6.2 if marker in "PX" else 5.2,
         markeredgecolor="white",
         markeredgewidth=0.3,
         zorder=3,
@@ -129,9 +136,9 @@ def _dot(ax: "Axes", x: float, row: Mapping[str, float] | pd.Series, look: tuple
     )
 
 
-def _mark_best(ax: "Axes", x: NDArray[np.float64], some: pd.DataFrame, all_are: bool, count: int) -> None:
-    """Triangles over what is statistically best; none where nothing is told apart."""
-    if all_are:
+def _mark_best(ax: "Axes", x: NDArray[np.float64], some: pd.DataFrame, best: pd.Series) -> None:
+    """Triangles over what is statistically best of a panel; none where little is told apart."""
+    if not told_apart(best):
         return
     for where, (_, row) in zip(x, some.iterrows(), strict=True):
         if row["best"]:
@@ -142,7 +149,7 @@ def _mark_best(ax: "Axes", x: NDArray[np.float64], some: pd.DataFrame, all_are: 
                 marker=(3, 0, 180),
                 color=INK,
                 markersize=4.5,
-                markerfacecolor=INK if count == 1 else "white",
+                markerfacecolor=INK if best.sum() == 1 else "white",
                 markeredgewidth=0.8,
                 linestyle="none",
                 clip_on=False,
@@ -152,7 +159,7 @@ def _mark_best(ax: "Axes", x: NDArray[np.float64], some: pd.DataFrame, all_are: 
             )
 
 
-def _above(ax: "Axes"):  # type: ignore[no-untyped-def]
+def _above(ax: "Axes") -> "Transform":
     """Data coordinates, five points up."""
     from matplotlib.transforms import ScaledTranslation
 
@@ -170,11 +177,10 @@ def _held_against(ax: "Axes", panel: pd.DataFrame, floor: float | None, reach: f
     people = panel[["chance", "fresh_judge", "best_possible"]].mean()
     lines = {"chance": people["chance"], "pixels": np.nan if floor is None else floor}
     lines |= {"fresh judge": people["fresh_judge"], "best possible": people["best_possible"]}
-    dashes = {"chance": ":", "pixels": (0, (1, 3)), "fresh judge": "--", "best possible": "-"}
     reach *= max(high - low, 2)
     for name, share in lines.items():
         if low - reach <= 100 * share <= high + reach:
-            ax.axhline(100 * share, color=GREY, linestyle=dashes[name], linewidth=0.9, zorder=1, gid=name)
+            ax.axhline(100 * share, color=GREY, linestyle=DASHES[name], linewidth=0.9, zorder=1, gid=name)
             low, high = min(low, 100 * share), max(high, 100 * share)
     pad = 0.08 * max(high - low, 2)
     ax.set_ylim(low - pad, high + pad)
@@ -190,34 +196,33 @@ def _leaders(panel: pd.DataFrame, top: pd.Series) -> str:
     others = int(panel["best"].sum()) - 1
     if others == 0:
         return f"{name} is best, {score} per cent."
-    return f"{name} scores highest, {score} per cent; {others} others are not shown to be worse."
+    return f"{name} scores highest, {score} per cent; of {len(panel) - 1} others {others} not shown to be worse."
 
 
 def _legend(ax: "Axes", rows: pd.DataFrame, looks: Mapping[str, tuple[str, str]]) -> None:
-    from matplotlib.lines import Line2D
-
     handles, of = [], {str(row["model"]): supervision(row) for _, row in rows.iterrows()}
     for model, (colour, marker) in sorted(looks.items(), key=lambda item: list(SUPERVISIONS).index(of[item[0]])):
-        handles.append(Line2D([], [], color=colour, marker=marker, linewidth=1.3, label=pretty(model)))
-    grey = {"color": GREY, "linewidth": 0.9}
-    handles += [
-        Line2D([], [], linestyle=":", label="chance", **grey),
-        Line2D([], [], linestyle=(0, (1, 3)), label="floor: bare pixels", **grey),
-        Line2D([], [], linestyle="--", label="a fresh judge", **grey),
-        Line2D([], [], linestyle="-", label="best possible", **grey),
-        *_triangles(),
-    ]
+        handles.append(key(pretty(model), colour, marker=marker, linewidth=1.3))
+    handles += [*_lines(), *_triangles()]
     ax.axis("off")
     ax.legend(handles=handles, loc="center left", ncols=2, handlelength=1.8, columnspacing=1.2, labelspacing=0.35)
 
 
-def _triangles():  # type: ignore[no-untyped-def]
-    from matplotlib.lines import Line2D
-
-    shape = {"marker": (3, 0, 180), "color": INK, "linestyle": "none", "markersize": 4.5, "markeredgewidth": 0.8}
+def _lines(pixels: bool = True) -> list["Line2D"]:
+    names = {"chance": "chance", "pixels": "floor: bare pixels", "fresh judge": "a fresh judge"}
+    names["best possible"] = "best possible"
     return [
-        Line2D([], [], markerfacecolor=INK, label="best", **shape),
-        Line2D([], [], markerfacecolor="white", label="not shown to be worse", **shape),
+        key(name, GREY, linewidth=0.9, linestyle=DASHES[line])
+        for line, name in names.items()
+        if pixels or line != "pixels"
+    ]
+
+
+def _triangles() -> list["Line2D"]:
+    names = {"best": INK, "not shown to be worse": "white"}
+    return [
+        key(name, INK, marker=(3, 0, 180), linestyle="none", markersize=4.5, markeredgewidth=0.8, markerfacecolor=face)
+        for name, face in names.items()
     ]
 
 
@@ -252,11 +257,12 @@ def fine_tuned(trials: pd.DataFrame, answers: Answers, kind: str = "fine-tuned")
             x = np.array([each * i + list(looks).index(p) for p in some["paradigm"]], dtype=float)
             for where, (_, row) in zip(x, some.iterrows(), strict=True):
                 _dot(ax, where, row, looks[row["paradigm"]])
-            _mark_best(ax, x, some, bool(panel["best"].all()), int(panel["best"].sum()))
+            _mark_best(ax, x, some, panel["best"])
         ax.set_xticks([each * i + (len(looks) - 1) / 2 for i in range(len(models))], [short(m) for m in models])
         ax.set_xlim(-1.5, each * len(models) - 1.5)
         ax.tick_params(axis="x", length=0)
         ax.set_ylabel("2AFC score, %")
+        ax.locator_params(axis="y", nbins=5)
         told = _held_against(ax, panel, None, reach=0.1)
         ax.set_title(name)
         ax.text(1, 1.04, told, transform=ax.transAxes, ha="right", va="bottom", fontsize=7.5, color=MUTED)
@@ -329,7 +335,7 @@ def _line(ax: "Axes", left: float, right: float, row: pd.Series) -> None:
 def _gained(own: pd.DataFrame) -> str:
     """What a panel shows, in a sentence."""
     up, down = int((own["gain_low"] > 0).sum()), int((own["gain_high"] < 0).sum())
-    top = own.loc[own["score"].idxmax()]
+    top = own.iloc[int(own["score"].argmax())]
     score = said(top["score"], top["low"], top["high"])
     name = f"{pretty(top['model'])}, {top['paradigm']}, scores highest, {score} per cent"
     if np.isnan(top["gain"]):
@@ -339,17 +345,7 @@ def _gained(own: pd.DataFrame) -> str:
     return f"{name} ({gain} points); {others}."
 
 
-def _legend_of_paradigms(figure, looks: Mapping[str, tuple[str, str]]) -> None:  # type: ignore[no-untyped-def]
-    from matplotlib.lines import Line2D
-
-    handles = [
-        Line2D([], [], color=colour, marker=marker, linewidth=1.3, label=name)
-        for name, (colour, marker) in looks.items()
-    ]
-    handles += [Line2D([], [], color=GREY, linewidth=2, label="before"), *_triangles()]
-    handles += [
-        Line2D([], [], color=GREY, linewidth=0.9, linestyle=":", label="chance"),
-        Line2D([], [], color=GREY, linewidth=0.9, linestyle="--", label="a fresh judge"),
-        Line2D([], [], color=GREY, linewidth=0.9, label="best possible"),
-    ]
+def _legend_of_paradigms(figure: "Figure", looks: Mapping[str, tuple[str, str]]) -> None:
+    handles = [key(name, colour, marker=marker, linewidth=1.3) for name, (colour, marker) in looks.items()]
+    handles += [key("before", GREY, linewidth=2), *_triangles(), *_lines(pixels=False)]
     figure.legend(handles=handles, loc="outside lower center", ncols=7, handlelength=1.8)

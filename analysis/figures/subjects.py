@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from analysis.answers import Answers, Cell, chosen
 from analysis.ceilings import answered
@@ -50,7 +51,7 @@ LOOKS = dict(  # colour and marker of a paradigm
         strict=True,
     )
 )
-COMPARABLE = ("data", "protocol", "resolution", "resize", "layer", "pool", "precision")
+READING = ("resolution", "resize", "layer", "pool")  # how an embedding is read
 
 
 def groups(answers: Answers) -> dict[str, tuple[str, ...]]:
@@ -72,8 +73,14 @@ def pretty(model: str) -> str:
 
 
 def short(model: str) -> str:
-    """The same for tight places: what is untrained is told by its colour."""
-    return pretty(model).removesuffix(", untrained")
+    """The same for tight places: in two lines where it is long."""
+    name = pretty(model)
+    return "\n".join(name.rsplit(" ", 1)) if len(name) > 16 else name
+
+
+def told_apart(best: pd.Series) -> bool:
+    """Whether marking the best says anything: at least half are shown to be worse."""
+    return bool(2 * best.sum() <= len(best))
 
 
 def unlike(trials: pd.DataFrame) -> pd.DataFrame:
@@ -165,13 +172,22 @@ def _by_data(rows: pd.DataFrame) -> dict[object, Cell]:
 
 
 def before(trials: pd.DataFrame, rows: pd.DataFrame) -> Cell | None:
-    """The same model, not fine-tuned: read in the same way, on the same data where there is such a cell."""
+    """The same model, not fine-tuned and read in the same way; on the same data, under the same protocol where it is
+    there."""
     like = rows.iloc[0]
     found = trials[(trials["model"] == like["model"]) & trials["kind"].isin(["pretrained", "untrained"])]
-    if not len(found):
-        return None
-    same = np.zeros(len(found))
-    for weight, axis in enumerate(reversed([axis for axis in COMPARABLE if axis in trials])):
-        alike = (found[axis] == like[axis]) | (found[axis].isna() & pd.isna(like[axis]))
-        same += 2.0**weight * alike.to_numpy(dtype=float)
-    return str(found["cell"].iloc[int(same.argmax())]), str(like["measure"])
+    found = found[_alike(found, like, READING)]
+    for axis in ("protocol", "data"):
+        if _alike(found, like, [axis]).any():
+            found = found[_alike(found, like, [axis])]
+    return (str(found["cell"].iloc[0]), str(like["measure"])) if len(found) else None
+
+
+def _alike(found: pd.DataFrame, like: pd.Series, axes: Sequence[str]) -> NDArray[np.bool_]:
+    same = np.ones(len(found), dtype=bool)
+    for axis in axes:
+        if axis in found:
+            same &= (found[axis] == like[axis]).to_numpy(bool) | (found[axis].isna() & pd.isna(like[axis])).to_numpy(
+                bool
+            )
+    return same

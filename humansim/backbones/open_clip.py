@@ -54,6 +54,7 @@ def _facts(architecture: str, resolution: int, features: int, parameters: float)
         "native": Native(resolution, resolution),
         "pretraining": WIT,
         "architecture": architecture.replace("RN50", "ResNet-50").replace("ViT-B-16", "ViT-B/16"),
+        "licence": "MIT (OpenAI)",
         "family": "transformer" if transformer else "cnn",
         "features": features,
         "parameters": parameters,
@@ -118,16 +119,17 @@ def clip_resnet50x64(*, weights: Weights = "openai", init_seed: int = 0) -> "Bac
 
 
 def _clip(architecture: str, weights: Weights, init_seed: int) -> "Backbone":
-    from humansim.backbones.weights import load, loaded_into
+    from humansim.backbones.weights import load, loaded_into, wanted
 
     model = _network(architecture, init_seed, force_quick_gelu=True)
     if weights == "random":
         return _visual(model, f"random, seed {init_seed}")
-    file = FILES[architecture]
-    tensors = load(file)
-    for name in BESIDE:
-        tensors.pop(name, None)
-    loaded_into(model, tensors, file)
+    if wanted():
+        file = FILES[architecture]
+        tensors = load(file)
+        for name in BESIDE:
+            tensors.pop(name, None)
+        loaded_into(model, tensors, file)
     return _visual(model, f"open_clip {architecture} openai")
 
 
@@ -189,7 +191,7 @@ def open_clip(
     """
     import open_clip as library
 
-    from humansim.backbones.weights import fetch
+    from humansim.backbones.weights import fetch, wanted
 
     architecture, _, tag = name.partition("/")
     published = library.get_pretrained_cfg(architecture, tag)
@@ -198,6 +200,7 @@ def open_clip(
         model.visual.image_mean, model.visual.image_std = published["mean"], published["std"]
     if weights == "random":
         return _visual(model, f"random, seed {init_seed}")
-    (file,) = _files(name)
-    library.load_checkpoint(model, str(fetch(file)), weights_only=True)
+    if wanted():
+        (file,) = _files(name)
+        library.load_checkpoint(model, str(fetch(file)), weights_only=True)
     return _visual(model, f"open_clip {name}")

@@ -84,7 +84,7 @@ def dists(*, weights: Weights = "published", init_seed: int = 0) -> "Scorer":
     return Scorer(network, _origin("DISTS, vgg16", weights, init_seed))
 
 
-@backbone(resolution=224, pairwise=True, trainable=False, family="none")
+@backbone(resolution=224, pairwise=True, trainable=False, family="none", licence="none: no weights")
 def ssim() -> "Scorer":
     """1 - SSIM (Wang et al. 2004), Gaussian window of 11 pixels: a floor that knows of structure."""
     from torch import nn

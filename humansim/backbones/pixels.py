@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from humansim.backbones.module import Backbone
 
 
-@backbone(resolution=32, trainable=False, family="none")
+@backbone(resolution=32, trainable=False, family="none", licence="none: no weights")
 def pixels() -> "Backbone":
     """The image's own pixels, 32 x 32 unless the trial says otherwise: what any network should beat."""
     from torch import nn

@@ -19,6 +19,7 @@ CONVNEXT = "convnext_base.fb_in1k"
     native=Native(518, 518),
     pretraining=Pretraining("self-supervised", "DINOv2", "LVD-142M", 142_000_000),
     architecture="ViT-B/14",
+    licence="Apache-2.0 (Meta)",
     family="transformer",
     features=768,
     parameters=86.6,
@@ -46,6 +47,7 @@ def dinov2_vit_b_14(*, weights: Weights = "pretrained", init_seed: int = 0) -> "
     features=768,
     parameters=92.9,
     files=lambda **_: _files(SIGLIP2),
+    licence=lambda **_: _licence(SIGLIP2),
     layers=tuple(f"blocks.{i}" for i in range(12)),
 )
 def siglip2_vit_b_16(*, weights: Weights = "pretrained", init_seed: int = 0) -> "Backbone":
@@ -67,6 +69,7 @@ def siglip2_vit_b_16(*, weights: Weights = "pretrained", init_seed: int = 0) -> 
     features=1024,
     parameters=87.6,
     files=lambda **_: _files(CONVNEXT),
+    licence=lambda **_: _licence(CONVNEXT),
     layers=tuple(f"stages.{i}" for i in range(4)),
 )
 def convnext_base(*, weights: Weights = "pretrained", init_seed: int = 0) -> "Backbone":
@@ -98,7 +101,15 @@ def _files(name: str, **_: Any) -> tuple[WeightFile, ...]:
     return (WeightFile.on_hub(published.hf_hub_id, published.hf_hub_filename or "model.safetensors", or_else=own),)
 
 
-@backbone(resolution=224, names=_names, files=_files)
+def _licence(name: str, **_: Any) -> str:
+    import timm as library
+
+    published = library.models.get_pretrained_cfg(name)
+    told = None if published is None else published.license
+    return f"{told}, as timm records it" if told else "unknown"
+
+
+@backbone(resolution=224, names=_names, files=_files, licence=_licence)
 def timm(name: str, /, *, weights: Weights = "pretrained", init_seed: int = 0) -> "Backbone":
     """Any image model of timm: the features before its classifier, its own normalisation.
 
@@ -113,11 +124,11 @@ def _model(name: str, weights: Weights, init_seed: int, **options: Any) -> "Back
     import timm as library
 
     from humansim.backbones.module import Backbone, initialised_by
-    from humansim.backbones.weights import fetch
+    from humansim.backbones.weights import fetch, wanted
     from humansim.errors import BadInput
 
     files = _files(name)
-    if weights == "random":
+    if weights == "random" or not wanted():
         given: dict[str, Any] = {"pretrained": False}
     elif files:
         # timm renames what a release calls otherwise and resizes position embeddings as it loads the file.

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 Weights = Literal["imagenet", "random"]
 IMAGENET = Pretraining("supervised", "cross-entropy", "ImageNet-1k", 1_281_167)
+# Its README: they "may have their own licenses or terms and conditions derived from the dataset used for training".
+LICENCE = "torchvision (BSD-3-Clause); terms derived from ImageNet's, research use, may apply"
 PUBLISHED = "https://download.pytorch.org/models"
 RESNET50 = WeightFile.at(f"{PUBLISHED}/resnet50-0676ba61.pth")
 EFFICIENTNET_V2_M = WeightFile.at(f"{PUBLISHED}/efficientnet_v2_m-dc08266a.pth")
@@ -22,6 +24,7 @@ ALEXNET = WeightFile.at(f"{PUBLISHED}/alexnet-owt-7be5be79.pth")
     native=Native(224, 256, "bilinear"),
     pretraining=IMAGENET,
     architecture="ResNet-50",
+    licence=LICENCE,
     family="cnn",
     features=2048,
     parameters=23.5,
@@ -43,6 +46,7 @@ def resnet50(*, weights: Weights = "imagenet", init_seed: int = 0) -> "Backbone"
     native=Native(480, 480, "bilinear"),
     pretraining=IMAGENET,
     architecture="EfficientNetV2-M",
+    licence=LICENCE,
     family="cnn",
     features=1280,
     parameters=52.9,
@@ -64,6 +68,7 @@ def efficientnet_v2_m(*, weights: Weights = "imagenet", init_seed: int = 0) -> "
     native=Native(224, 256, "bilinear"),
     pretraining=IMAGENET,
     architecture="ViT-B/16",
+    licence=LICENCE,
     family="transformer",
     features=768,
     parameters=85.8,
@@ -85,6 +90,7 @@ def vit_b_16(*, weights: Weights = "imagenet", init_seed: int = 0) -> "Backbone"
     native=Native(224, 256, "bilinear"),
     pretraining=IMAGENET,
     architecture="AlexNet",
+    licence=LICENCE,
     family="cnn",
     features=9216,
     parameters=2.5,

@@ -8,9 +8,11 @@ A file is looked for, in this order, in
 Nothing here imports torch until weights are loaded, so that a plan can tell what is missing.
 """
 
+import contextlib
 import os
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +28,22 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
 HUB = "https://huggingface.co"
+_elsewhere = ContextVar("weights come from elsewhere", default=False)
+
+
+@contextlib.contextmanager
+def given_elsewhere() -> Iterator[None]:
+    """Backbones made inside have the form of their published weights, and others in it: no file is looked for."""
+    token = _elsewhere.set(True)
+    try:
+        yield
+    finally:
+        _elsewhere.reset(token)
+
+
+def wanted() -> bool:
+    """Whether published weights are to be loaded: not inside `given_elsewhere`."""
+    return not _elsewhere.get()
 
 
 @dataclass(frozen=True)
@@ -193,7 +211,8 @@ def load_into(module: "Module", file: WeightFile) -> None:
     Raises:
         BadInput: it cannot be had, it is damaged, or it does not fit.
     """
-    loaded_into(module, load(file), file)
+    if wanted():
+        loaded_into(module, load(file), file)
 
 
 def loaded_into(module: "Module", tensors: "dict[str, Tensor]", file: WeightFile) -> None:

@@ -9,6 +9,7 @@ import contextlib
 import errno
 import faulthandler
 import functools
+import json
 import logging
 import os
 import shutil
@@ -37,7 +38,7 @@ from ray.exceptions import OutOfMemoryError, RayActorError, RayError
 from ray.tune.search import Searcher
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from humansim import results
+from humansim import own, results
 from humansim.errors import BadInput
 from humansim.launch import Follow, Runner, attempt, failed, raised
 from humansim.probes import Probe
@@ -63,6 +64,8 @@ def connected(address: str | None = None) -> Iterator[None]:
     """
     address = address or os.environ.get("RAY_ADDRESS")
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
+    if (outside := _outside()) is not None:
+        quiet["runtime_env"] = outside
     try:
         if address:
             ray.init(address, **quiet)
@@ -80,6 +83,22 @@ def connected(address: str | None = None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _outside() -> dict[str, Any] | None:
+    """What goes along to every worker for the parts from outside: their files and packages; None if there are none.
+
+    Beside what `ray job submit` says is sent along, which Ray would refuse to add to.
+    """
+    paths, modules = own.carried()
+    if not modules:
+        return None
+    job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")).get("runtime_env") or {}
+    os.environ["RAY_OVERRIDE_JOB_RUNTIME_ENV"] = "1"  # of keys that both have: ours holds the job's
+    return {
+        "py_modules": [*job.get("py_modules", []), *map(str, paths)],
+        "env_vars": {own.CARRIED: os.pathsep.join(modules)},
+    }
 
 
 def launch(
@@ -174,6 +193,25 @@ def _mend_tune() -> None:
 
     for module in (actor_manager, tune_controller):
         vars(module)["RayActorError"] = (RayActorError, OutOfMemoryError)
+
+
+def on_every_node(function: Callable[..., Any], *given: Any, patience: float = 60.0) -> dict[str, Any]:
+    """What a function gives on each node of the cluster, by the node's name; as text why it gives nothing."""
+    nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    task: Any = ray.remote(num_cpus=0, max_retries=0)(function)
+    asked = {}
+    for node in nodes:
+        there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        asked[f"{node['NodeManagerHostname']} ({node['NodeID'][:8]})"] = task.options(scheduling_strategy=there).remote(
+            *given
+        )
+    found: dict[str, Any] = {}
+    for name, reference in asked.items():
+        try:
+            found[name] = ray.get(reference, timeout=patience)
+        except Exception as error:
+            found[name] = str(error).strip().rpartition("\n")[2] or type(error).__name__
+    return found
 
 
 def _gpu_memory() -> int:

@@ -1,0 +1,119 @@
+"""What people should know of a metric, as a page of Markdown: the model card of an exported folder."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from humansim.backbones import backbone
+from humansim.results import Result
+from humansim.scores import CHANCE
+from humansim.spec import Variant
+
+UNKNOWN = "unknown"
+SIMULATED = "**The judges were simulated: these numbers say nothing about people.**"
+
+
+def licence_of(variant: Variant) -> str:
+    """What its publisher says of the licence of a backbone's weights; "unknown" where nothing is known."""
+    if variant.kwargs.get("weights") == "random" or variant.name.startswith("miniature:"):
+        return "none: random weights"
+    known = backbone.entry(variant).facts.get("licence", UNKNOWN)
+    if callable(known):
+        member = variant.name.partition(":")[2]
+        return str(known(*([member] if member else []), **variant.kwargs))
+    return str(known)
+
+
+def written(result: Result, calibration: dict[str, Any], sweeps: Sequence[str]) -> str:
+    """The page, from its front matter to its licence."""
+    trial, made = result.trial, result.provenance
+    how = "as pre-trained" if trial.paradigm is None else f"fine-tuned by `{trial.paradigm}`"
+    weights, judges = made["weights"], "simulated judges" if made["simulated_judges"] else "people"
+    settings = "\n".join(f"| {axis} | {value} |" for axis, value in trial.settings().items())
+    return f"""---
+library_name: humansim
+pipeline_tag: image-feature-extraction
+tags: [perceptual-similarity]
+---
+# {trial.backbone}, {how}, as a perceptual metric
+
+{SIMULATED if made["simulated_judges"] else "Judged against people's choices."} {_leakage(result)}
+
+```python
+import humansim
+
+metric = humansim.load("this folder")
+metric.distance("a.png", "b.png")
+```
+
+## Scores
+
+2AFC on the test part under `{result.measure}`, in per cent; chance is {100 * CHANCE:.0f}. "Fresh judge" is what a
+person who did not vote would score, "best" what no metric can exceed.
+
+| set | triplets | score | 95 % interval | accuracy | fresh judge | best |
+|---|---|---|---|---|---|---|
+{_scores(result)}
+
+## Calibration
+
+P(b is closer) = sigmoid((d(query, a) - d(query, b)) / temperature), the temperature by maximum likelihood on the votes
+of the validation part. Brier score and expected calibration error (ECE), at temperature 1 and as calibrated:
+
+| measure | temperature | part | triplets | Brier before | after | ECE before | after |
+|---|---|---|---|---|---|---|---|
+{_calibrated(calibration)}
+
+## Where it comes from
+
+| | |
+|---|---|
+| trial | `{trial.id}`, of the sweep {", ".join(sweeps) or UNKNOWN} |
+| judgements | {trial.source}, {judges}, SHA-256 `{made["data"][:16]}` |
+| weights | {weights["origin"]}, before fine-tuning SHA-256 `{weights["fingerprint"][:16]}` |
+| licence of the weights | {licence_of(trial.backbone)} |
+| licence of the judgements and images | {UNKNOWN}: see their publisher |
+| made with | {", ".join(f"{name} {version}" for name, version in made["versions"].items())}, {made["device"]} |
+
+## The trial
+
+| | |
+|---|---|
+{settings}
+"""
+
+
+def _leakage(result: Result) -> str:
+    shared = result.provenance["shared"]
+    if shared.get("contaminated"):
+        return "**Contaminated: it was fitted on what it is evaluated on.**"
+    if result.trial.paradigm is None:
+        what = "Nothing was fitted"
+    else:
+        test = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in shared["test"].items())
+        what = f"What it was fitted on shares with the test part: {test}"
+    pretraining = "; ".join(f"{name}: {said}" for name, said in shared.get("pretraining", {}).items())
+    return f"{what}. Pre-training: {pretraining or UNKNOWN}."
+
+
+def _scores(result: Result) -> str:
+    rows = [s for s in result.scores if s.part == "test" and s.measure == result.measure]
+    return "\n".join(
+        f"| {s.set} | {s.n} | {_points(s.score)} | {_points(s.low)} to {_points(s.high)} | {_points(s.accuracy)} "
+        f"| {_points(s.fresh_judge)} | {_points(s.best)} |"
+        for s in rows
+    )
+
+
+def _points(share: float | None) -> str:
+    return UNKNOWN if share is None else f"{100 * share:.2f}"
+
+
+def _calibrated(calibration: dict[str, Any]) -> str:
+    rows = [
+        f"| {measure} | {one.temperature:.4g} | {part.part} | {part.n} | {part.brier_uncalibrated:.4f} "
+        f"| {part.brier:.4f} | {part.ece_uncalibrated:.4f} | {part.ece:.4f} |"
+        for measure, one in calibration.items()
+        for part in (one.validation, one.test)
+        if part is not None
+    ]
+    return "\n".join(rows) or "| none: the trial had no validation part | | | | | | | |"

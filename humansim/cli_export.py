@@ -1,0 +1,64 @@
+"""`humansim export`: a finished trial as a folder, in the MLflow Model Registry, as a program."""
+
+import argparse
+from typing import Any
+
+
+def add(
+    commands: Any, where: argparse.ArgumentParser, track: argparse.ArgumentParser, output: argparse.ArgumentParser
+) -> None:
+    """Adds the command to the parser."""
+    one = commands.add_parser(
+        "export",
+        help="give a finished trial away as a perceptual metric",
+        description="give a finished trial away as a perceptual metric\n\n"
+        "WHAT is the id of a trial, a submitted sweep (its best by validation), runs:/ID, models:/NAME/VERSION or a\n"
+        "folder that was exported. humansim.load reads what is written.\n\n"
+        "example: humansim export shoes --to shoes-metric --program",
+        parents=[where, track, output],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    one.set_defaults(command=_export)
+    one.add_argument("what", metavar="WHAT", help="what humansim.load takes")
+    one.add_argument("--to", metavar="FOLDER", help="write model.safetensors, config.json and a model card there")
+    one.add_argument("--program", action="store_true", help="and the embedding as embed.pt2, which torch runs alone")
+    one.add_argument("--register", metavar="NAME", help="as a new version in the MLflow Model Registry")
+
+
+def _export(given: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from humansim import show
+    from humansim.errors import BadInput
+
+    if given.to is None and given.register is None:
+        raise BadInput("nothing is asked for: --to FOLDER, --register NAME, or both")
+    if given.program and given.to is None:
+        raise BadInput("--program: the program is written into a folder; name it with --to")
+    from humansim import export
+    from humansim.loading import load
+
+    if given.to is not None and Path(given.to).exists():
+        raise BadInput(f"--to {given.to}: it is there already; name another, or delete it")
+    metric = load(given.what, root=given.root, device="cpu", tracking=given.tracking)
+    done: dict[str, Any] = {"trial": metric.facts.result.trial.id, "simulated_judges": metric.facts.simulated}
+    if given.to is not None:
+        export.write_folder(metric, Path(given.to))
+        done["folder"] = given.to
+    if given.program:
+        done["program"] = str(Path(given.to) / export.PROGRAM)
+        done["program_differs"] = export.write_program(metric, Path(done["program"]))
+    if given.register is not None:
+        done["model"] = export.register(metric, given.register, root=given.root, tracking=given.tracking)
+    if given.json:
+        show.json_document(done)
+        return 0
+    for line in (
+        f"Folder: {done['folder']}" if "folder" in done else "",
+        f"Program: {done['program']}, largest difference {done['program_differs']:.1e}" if "program" in done else "",
+        f"Model: {done['model']}" if "model" in done else "",
+        "The judges were simulated." if metric.facts.simulated else "",
+    ):
+        if line:
+            print(line)
+    return 0

@@ -1,0 +1,113 @@
+"""The tool itself: help that teaches, completion, doctor, compare."""
+
+import json
+import shlex
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from test_answers import answers_of, result_of
+
+from humansim import cli_help, plan, results
+from humansim.cli import _parser, main
+from humansim.doctor import HELD, TRIES, _locks, examine
+from humansim.root import Root
+from humansim.spec import Sweep, Trial, Variant
+
+COMMANDS = dict(cli_help.commands(_parser()))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_help_has_an_example_that_is_a_command_and_says_what_comes_next(name: str) -> None:
+    shown = COMMANDS[name].format_help()
+    assert f"humansim {name}" in shown.partition("example: ")[2]
+    assert "\nnext: " in shown
+    example = cli_help.TAUGHT[name][0]
+    if example.startswith("humansim "):
+        _, rest = _parser().parse_known_args(shlex.split(example)[1:])
+        assert all("=" in one and not one.startswith("-") for one in rest)  # AXIS=VALUE, which `main` takes anywhere
+
+
+def test_bash_completes_commands_and_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["completion", "bash"]) == 0
+    script = tmp_path / "humansim"
+    script.write_text(capsys.readouterr().out)
+    ask = f"source {script}; COMP_WORDS=(humansim stat); COMP_CWORD=1; _shtab_humansim; echo ${{COMPREPLY[@]}}"
+    done = subprocess.run(["bash", "-c", ask], capture_output=True, text=True, check=False)
+    assert "status" in done.stdout, done.stderr
+
+
+def test_doctor_finds_a_usable_root(root: Root) -> None:
+    found = {one.what: one for one in examine(root)}
+    assert found["locks"].state == "ok"
+    assert found["root"].state in ("ok", "warn")
+    assert found["data"].state == "warn"
+    assert "humansim data fetch" in found["data"].then
+    assert not any(one.state == "fail" for one in found.values())
+
+
+def test_doctor_fails_where_the_tracking_store_does_not_answer(root: Root, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--root", str(root.path), "--tracking", "http://127.0.0.1:9", "--json"]) == 1
+    document = json.loads(capsys.readouterr().out)
+    assert document["usable"] is False
+    (failed,) = (one for one in document["checks"] if one["state"] == "fail")
+    assert failed["what"] == "tracking"
+    assert "does not answer" in failed["found"]
+
+
+def test_doctor_fails_where_a_lock_keeps_nobody_out(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert str(HELD) in TRIES
+    monkeypatch.setattr("humansim.doctor.TRIES", "pass")  # the other process finds the lock free
+    assert _locks(root).state == "fail"
+
+
+A, B = (Trial(source=Variant("table", name="x"), backbone=Variant(name)) for name in ("pixels", "efficientnet_lite0"))
+
+
+@pytest.fixture
+def submitted(root: Root) -> Root:
+    """A sweep of two models that has finished."""
+    plan.remember(Sweep(name="two", base=A, grid={"backbone": ["pixels", "efficientnet_lite0"]}), root)
+    for trial in (A, B):
+        results.save(root, result_of(trial, answers_of(trial)))
+        answers_of(trial).to_parquet(results.folder(root, trial) / results.ANSWERS)
+    return root
+
+
+def test_compare_gives_the_paired_difference_of_each_set(submitted: Root, capsys: pytest.CaptureFixture[str]) -> None:
+    there = ["--root", str(submitted.path), "--json"]
+    assert main(["compare", "pixels", "efficientnet_lite0", "--sweep", "two", *there]) == 0
+    by_name = json.loads(capsys.readouterr().out)
+    assert main(["compare", A.id[:8], B.id[:8], *there]) == 0
+    assert json.loads(capsys.readouterr().out) == by_name
+    assert by_name["a"]["trials"] == [A.id]
+    rows = {row["set"]: row for row in by_name["sets"]}
+    frames = [frame[frame["part"] == "test"] for frame in (answers_of(A), answers_of(B))]
+    for name, expected in _differences(*frames).items():
+        assert rows[name]["difference"] == pytest.approx(expected)
+        assert rows[name]["low"] <= expected <= rows[name]["high"]
+
+
+def _differences(one: pd.DataFrame, two: pd.DataFrame) -> dict[str, float]:
+    def credit(frame: pd.DataFrame) -> pd.Series:
+        left, right, choice = frame["to_left_cosine"], frame["to_right_cosine"], frame["choice"]
+        earned = np.where(right < left, choice, np.where(left < right, 1 - choice, 0.5))
+        return pd.Series(earned, index=frame.index).groupby(frame["set"]).mean()
+
+    return dict(credit(one) - credit(two))
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "message"),
+    [
+        ("pixels", "pixels", "are the same trial"),
+        ("pixels", "resnet50", "'resnet50': nothing like that has finished in two; a fine-tuned one needs paradigm"),
+    ],
+)
+def test_compare_says_what_it_did_not_find(
+    submitted: Root, a: str, b: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compare", a, b, "--sweep", "two", "--root", str(submitted.path)]) == 2
+    assert message in capsys.readouterr().err
