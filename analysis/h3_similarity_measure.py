@@ -9,6 +9,7 @@ point is the standard error of a whole set of BAPPS. Resampled: query images. Co
 Cannot conclude anything of other measures, nor of single backbones: a mean may hide one that is indifferent.
 """
 
+import numpy as np
 import pandas as pd
 
 from analysis.answers import Answers
@@ -23,35 +24,39 @@ from analysis.compared import (
     weighed,
     within_backbones,
 )
+from analysis.stats import Contrast
 from analysis.verdict import Verdict, every
 
 CLAIM = "Cosine is better than l2 and l1 for every family of networks and every supervision in pre-training."
 SMALLEST = 0.005
+OTHERS = ("l2", "l1")
 
 
 def verdict(trials: pd.DataFrame, answers: Answers) -> Verdict:
     models = pretrained(trials)
+    scored = [all((trial, measure) in answers.rows for measure in ("cosine", *OTHERS)) for trial in models.index]
+    models = models.loc[np.array(scored, dtype=bool)]
     sets = sets_of(answers, models)
-    differences = {
-        f"cosine minus {other}, {family}, {kind}": minus(
-            over(models[(models["family"] == family) & (models["pretraining.supervision"] == kind)], sets, "cosine"),
-            over(models[(models["family"] == family) & (models["pretraining.supervision"] == kind)], sets, other),
-        )
-        for other in ("l2", "l1")
+
+    def ahead(rows: pd.DataFrame, other: str) -> Contrast | None:
+        return minus(over(rows, sets, "cosine"), over(rows, sets, other))
+
+    groups = {
+        f"{family}, {kind}": models[(models["family"] == family) & (models["pretraining.supervision"] == kind)]
         for family in ("cnn", "transformer")
         for kind in SUPERVISIONS
     }
+    claims = {
+        f"cosine minus {other}, {name}": weighed(answers, ahead(rows, other), SMALLEST)
+        for other in OTHERS
+        for name, rows in groups.items()
+    }
     return judged(
         CLAIM,
-        every({name: weighed(answers, one, SMALLEST) for name, one in differences.items()}),
+        every(claims),
         models,
         answers,
-        mixed={
-            f"cosine minus {other}": within_backbones(
-                models, answers, minus(over(models, sets, "cosine"), over(models, sets, other))
-            )
-            for other in ("l2", "l1")
-        },
+        mixed={f"cosine minus {m}": within_backbones(models, answers, ahead(models, m)) for m in OTHERS},
         partial=unmatched(models),
     )
 

@@ -5,9 +5,6 @@ import sys
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
-<<<<<<< HEAD
-from humansim import __version__, cli_data, cli_plan, cli_report, cli_status, cli_trial, cli_weights
-=======
 from humansim import (
     __version__,
     cli_compare,
@@ -17,11 +14,11 @@ from humansim import (
     cli_export,
     cli_help,
     cli_plan,
+    cli_report,
     cli_status,
     cli_trial,
     cli_weights,
 )
->>>>>>> main
 
 if TYPE_CHECKING:
     from humansim.results import Kind

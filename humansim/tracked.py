@@ -117,10 +117,10 @@ def read(uri: str, name: str) -> "Iterator[tuple[Result, pd.DataFrame]]":
     Raises:
         BadInput: the store or the sweep is not there; while reading, a result that is not there or damaged.
     """
-    client, experiment = _opened(uri, name)
+    store, experiment = _opened(uri, name)
     database = _database(uri)
     beside = None if database is None else database.parent / "artifacts" / name
-    return _finished(uri, client, experiment, beside)
+    return _finished(uri, store, experiment, beside)
 
 
 def pages(uri: str, name: str) -> tuple[str, dict[str, str]]:
@@ -131,10 +131,10 @@ def pages(uri: str, name: str) -> tuple[str, dict[str, str]]:
     Raises:
         BadInput: the store or the sweep is not there.
     """
-    client, experiment = _opened(uri, name)
+    store, experiment = _opened(uri, name)
     server = uri.rstrip("/") if uri.startswith(("http://", "https://")) else "http://127.0.0.1:5000"
-    with _usable(uri):
-        runs = _all_runs(client, experiment.experiment_id, "attributes.status = 'FINISHED'")
+    with usable(uri):
+        runs = _all_runs(store, experiment.experiment_id, "attributes.status = 'FINISHED'")
         found = {run.data.tags["trial_id"]: run.info.run_id for run in runs if "trial_id" in run.data.tags}
     return f"{server}/#/experiments/{experiment.experiment_id}", found
 
@@ -154,12 +154,7 @@ def _opened(uri: str, name: str) -> "tuple[MlflowClient, Experiment]":
         if experiment is None or experiment.lifecycle_stage == "deleted":
             known = [one.name for one in store.search_experiments() if one.name != "Default"]
             raise BadInput(f"no sweep {name!r} in {uri}{near(name, known)}")
-<<<<<<< HEAD
-    return client, experiment
-=======
-    beside = None if database is None else database.parent / "artifacts" / name
-    return _finished(uri, store, experiment, beside)
->>>>>>> main
+    return store, experiment
 
 
 def _finished(

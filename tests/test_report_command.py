@@ -56,7 +56,8 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A sweep's file, and a root with half of it."""
     folder = tmp_path_factory.mktemp("swept")
     (file := folder / "tiny.py").write_text(SWEEP)
-    done = humansim("sweep", str(file), "--root", str(folder / "runs"), "--serial", "--only", "backbone=miniature:resnet50")
+    some = ("--only", "backbone=miniature:resnet50")
+    done = humansim("sweep", str(file), "--root", str(folder / "runs"), "--serial", *some)
     assert done.returncode == 0, done.stderr
     return file, folder / "runs"
 

@@ -143,7 +143,8 @@ def test_models_that_answer_alike_do_not_differ() -> None:
     found = estimate(answers, two(answers))
     assert (found.value, found.se) == (0, pytest.approx(2 / found.n, rel=0.05))  # two answers yet unseen
     assert found.p() > 0.9
-    assert found.p_equivalent(0.001) == 1e-4  # as small as 10,000 resamples can tell
+    assert found.p_equivalent(0.01) < 1e-4
+    assert found.p_equivalent(0.001) > 0.05  # 1000 triplets do not show that
 
 
 def test_of_models_that_were_asked_other_triplets_each_mean_is_over_its_own() -> None:
