@@ -11,7 +11,7 @@ TAUGHT = {
     "plan": ("humansim plan thesis_small --probe --slots 2", "humansim sweep the same file"),
     "sweep": (
         "humansim sweep shoes.py --data path/to --import my_backbone.py",
-        "in another terminal humansim status shoes --watch; at its end humansim compare",
+        "in another terminal humansim status shoes --watch; at its end humansim report and compare",
     ),
     "retry": (
         "humansim retry full --kind oom --kind hung --only backbone='clip*'",
@@ -22,6 +22,10 @@ TAUGHT = {
     "compare": (
         "humansim compare dino_vit_b_16 resnet50,paradigm=triplet --sweep thesis_small",
         "if it is undecided: more triplets (source size) or repeats in the sweep, and submit it again",
+    ),
+    "report": (
+        "humansim report pretrained thesis thesis_heldout",
+        "open the page that its last line names, in a browser",
     ),
     "doctor": ("humansim doctor --address auto --root /shared/me", "humansim demo, or humansim plan a sweep"),
     "completion": ('eval "$(humansim completion bash)"', "humansim, a space, and the TAB key"),

@@ -23,8 +23,7 @@ def add(commands: Any, where: argparse.ArgumentParser, track: argparse.ArgumentP
         help="write what sweeps have found as one page, with the nine verdicts",
         description="Write what sweeps have found as one page that needs no network, as Markdown, and as tables for\n"
         "LaTeX and in CSV: data, leakage, results beside floors and ceilings, the verdicts of the nine hypotheses,\n"
-        "figures, how it was made, what is missing. Also of sweeps that have not finished: it says so.\n\n"
-        "example: humansim report pretrained thesis thesis_heldout",
+        "figures, how it was made, what is missing. Also of sweeps that have not finished: it says so.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         parents=[where, track],
     )

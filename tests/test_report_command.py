@@ -19,8 +19,8 @@ SWEEP = Sweep(
     question="Is it reported?",
     base=Trial(source=Variant("simulated", size=8), resolution=32, fit_size=16, batch_size=8, epochs=1),
     grid=[
-        {"backbone": ["pixels", "miniature:resnet50", "miniature:vit_b_16"], "protocol": ["thesis", "heldout"]},
-        {"backbone": ["miniature:resnet50", "miniature:vit_b_16"], "paradigm": ["triplet", "rotation"],
+        {"backbone": ["pixels", "miniature:resnet50", "miniature:dino_resnet50"], "protocol": ["thesis", "heldout"]},
+        {"backbone": ["miniature:resnet50", "miniature:dino_resnet50"], "paradigm": ["triplet", "rotation"],
          "protocol": ["thesis", "heldout"]},
     ],
 )
@@ -56,7 +56,8 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A sweep's file, and a root with half of it."""
     folder = tmp_path_factory.mktemp("swept")
     (file := folder / "tiny.py").write_text(SWEEP)
-    done = humansim("sweep", str(file), "--root", str(folder / "runs"), "--serial", "--only", "backbone=*resnet50")
+    some = ("--only", "backbone=miniature:resnet50")
+    done = humansim("sweep", str(file), "--root", str(folder / "runs"), "--serial", *some)
     assert done.returncode == 0, done.stderr
     return file, folder / "runs"
 
@@ -71,11 +72,11 @@ def test_half_a_sweep_is_reported_then_the_whole_out_of_two_stores(swept: tuple[
     assert "tiny is partial: 6 of 14 trials have finished" in done.stderr
     told = page.read_text()
     assert "tiny: 6 of 14 trials have finished." in told
-    assert "miniature:vit_b_16 triplet, to run: 2" in told
+    assert "miniature:dino_resnet50 triplet, to run: 2" in told
     assert "Simulated judges" in told
 
     two = tmp_path / "runs"
-    others = ("--only", "backbone=*vit_b_16", "--only", "backbone=pixels")
+    others = ("--only", "backbone=miniature:dino_resnet50", "--only", "backbone=pixels")
     assert humansim("sweep", str(file), "--root", str(two), "--serial", *others).returncode == 0
     out = tmp_path / "for my supervisor"
     for _ in range(2):  # the second replaces the first
