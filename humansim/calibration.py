@@ -133,9 +133,10 @@ def calibrated(answers: pd.DataFrame) -> dict[str, Calibration]:
     found = {}
     for measure in (name.removeprefix("to_left_") for name in answers if name.startswith("to_left_")):
 
-        def columns(part: Literal["validation", "test"], measure: str = measure) -> list[Floats]:
+        def columns(part: Literal["validation", "test"], measure: str = measure) -> tuple[Floats, Floats, Floats]:
             names = (f"to_left_{measure}", f"to_right_{measure}", "choice")
-            return [parts[part][name].to_numpy(dtype=np.float64) for name in names]
+            left, right, choice = (parts[part][name].to_numpy(dtype=np.float64) for name in names)
+            return left, right, choice
 
         temperature, bounded = temperature_of(*columns("validation"), parts["validation"]["judges"])
         test = None if parts["test"].empty else reliability("test", *columns("test"), temperature)
