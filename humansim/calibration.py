@@ -131,7 +131,7 @@ def calibrated(answers: pd.DataFrame) -> dict[str, Calibration]:
     if parts["validation"].empty:
         return {}
     found = {}
-    for measure in (name.removeprefix("to_left_") for name in answers if name.startswith("to_left_")):
+    for measure in (name.removeprefix("to_left_") for name in map(str, answers) if name.startswith("to_left_")):
 
         def columns(part: Literal["validation", "test"], measure: str = measure) -> tuple[Floats, Floats, Floats]:
             names = (f"to_left_{measure}", f"to_right_{measure}", "choice")
