@@ -217,7 +217,7 @@ class Metric(nn.Module):
 
 
 def _filled_up(images: Tensor) -> Tensor:
-    """A batch of the one shape that evaluations have: on a CPU the bits depend on it."""
-    if len(images) == BATCH:
-        return images
-    return torch.cat([images, images.new_zeros(BATCH - len(images), *images.shape[1:])])
+    """A batch of the one shape and order in memory that evaluations have: on a CPU the bits depend on them."""
+    if len(images) < BATCH:
+        images = torch.cat([images, images.new_zeros(BATCH - len(images), *images.shape[1:])])
+    return images.contiguous(memory_format=torch.channels_last)
