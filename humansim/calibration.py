@@ -134,13 +134,9 @@ def calibrated(answers: pd.DataFrame) -> dict[str, Calibration]:
     for measure in (name.removeprefix("to_left_") for name in map(str, answers) if name.startswith("to_left_")):
 
         def columns(part: Literal["validation", "test"], measure: str = measure) -> tuple[Floats, Floats, Floats]:
-            left, right, choice = f"to_left_{measure}", f"to_right_{measure}", "choice"
-            table = parts[part]
-            return (
-                table[left].to_numpy(np.float64),
-                table[right].to_numpy(np.float64),
-                table[choice].to_numpy(np.float64),
-            )
+            names = (f"to_left_{measure}", f"to_right_{measure}", "choice")
+            left, right, choice = (parts[part][name].to_numpy(dtype=np.float64) for name in names)
+            return left, right, choice
 
         temperature, bounded = temperature_of(*columns("validation"), parts["validation"]["judges"])
         test = None if parts["test"].empty else reliability("test", *columns("test"), temperature)
