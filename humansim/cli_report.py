@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from analysis.figures import Embedded
     from analysis.report import Store, Swept
     from humansim.root import Root
-    from humansim.spec import Sweep
+    from humansim.spec import Sweep, Variant
 
 MAPPED = ("clip_vit_b_16", "dino_vit_b_16", "clip_resnet50", "dino_resnet50")  # of the thesis's Figure 5.2
 
@@ -73,7 +73,7 @@ def _report(given: argparse.Namespace) -> int:
     trials, answered = answers.read(*((uri, name) for name in names for uri in stores[name]))
     tell(f"judging nine hypotheses by {len(trials):,} trials")
     judged = hypotheses.verdicts(trials, answered)
-    maps, left_out = _maps(root, trials, tell)
+    maps, left_out = birds(root, trials)
     sweeps = [_swept(name, roots, stores[name], trials) for name in names]
     with replaced_whole(out) as folder:
         report.write(
@@ -188,12 +188,11 @@ def _progress(sweep: "Sweep", roots: "list[Root]", read: set[str]) -> "tuple[int
     return len(finished), lacking
 
 
-def _maps(root: "Root", trials: "pd.DataFrame", tell: Any) -> "tuple[dict[str, Embedded] | None, list[str]]":
-    """Embeddings of the Birds-16 photographs where photographs and weights are at hand, and what is left out."""
-    from humansim import plan
+def birds(root: "Root", trials: "pd.DataFrame") -> "tuple[dict[str, Embedded] | None, list[str]]":
+    """The Birds-16 photographs by the backbones of MAPPED, where photographs and weights are at hand; what is not."""
     from humansim.backbones.weights import files_of, find
     from humansim.errors import BadInput
-    from humansim.spec import Trial, Variant
+    from humansim.spec import Variant
 
     wanted = [name for name in MAPPED if name in set(trials["backbone"])]
     left_out = "The map of the birds (the thesis's Figure 5.2) is left out: "
@@ -204,17 +203,21 @@ def _maps(root: "Root", trials: "pd.DataFrame", tell: Any) -> "tuple[dict[str, E
     there = [name for name in wanted if all(find(file) is not None for file in files_of(Variant(name)))]
     if not there:
         return None, [f"{left_out}the weights of {', '.join(wanted)} are not on this machine (humansim weights fetch)."]
-
-    from humansim import show, train
-
-    found: dict[str, Embedded] = {}
     try:
-        for name in there:
-            base = Trial(source=Variant("birds16", size="all"), protocol="all", backbone=Variant(name))
-            with show.counting(f"embedding the birds by {name}") as progress:
-                images, embedded = train.embed(plan.checked(base), root, progress=progress)
-            found[name] = embedded, [Path(image).parts[-3] for image in images]
+        found = {name: embedded_birds(root, Variant(name)) for name in there}
     except BadInput as error:
         return None, [f"{left_out}{error}"]
     missing = [name for name in wanted if name not in there]
     return found, [f"The map of the birds lacks {', '.join(missing)}: their weights are not here."] if missing else []
+
+
+def embedded_birds(root: "Root", backbone: "Variant") -> "Embedded":
+    """Embeddings of the photographs, kept as all are, and the family of each bird."""
+    from analysis.figures.birds import family
+    from humansim import plan, show, train
+    from humansim.spec import Trial, Variant
+
+    trial = plan.checked(Trial(source=Variant("birds16", size="all"), protocol="all", backbone=backbone))
+    with show.counting(f"embedding the birds by {backbone}") as progress:
+        images, embedded = train.embed(trial, root, progress=progress)
+    return embedded, [family(image) for image in images]

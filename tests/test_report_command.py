@@ -8,8 +8,10 @@ from sweeping import humansim
 from test_answers import PRETRAINED, logged
 
 from analysis import report
-from humansim import cli
+from humansim import cli, cli_report
 from humansim.root import Root
+from humansim.sources.simulated_psiz import write_birds16
+from humansim.spec import Variant
 
 SWEEP = """
 from humansim.spec import Sweep, Trial, Variant
@@ -94,3 +96,25 @@ def test_half_a_sweep_is_reported_then_the_whole_out_of_two_stores(swept: tuple[
     leaked = pd.read_csv(out / "data" / "leakage.csv")
     assert set(leaked["paradigm"]) == {"triplet", "rotation", "all"}
     assert "Is it reported?" in told
+
+
+def test_why_there_is_no_map_of_the_birds_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And with photographs and weights at hand there is one: of each image its embedding and its family."""
+    monkeypatch.setenv("HUMANSIM_WEIGHTS", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    root = Root.at(tmp_path / "runs")
+    told = []
+    for backbone in ("pixels", "dino_resnet50"):
+        maps, left_out = cli_report.birds(root, pd.DataFrame({"backbone": [backbone]}))
+        assert maps is None
+        told += left_out
+    assert "none of clip_vit_b_16" in told[0]
+    assert "the photographs are not in" in told[1]
+    write_birds16(root.data / "birds16", trials=600)
+    maps, left_out = cli_report.birds(root, pd.DataFrame({"backbone": ["dino_resnet50"]}))
+    assert maps is None
+    assert "the weights of dino_resnet50 are not on this machine" in left_out[0]
+    embeddings, families = cli_report.embedded_birds(root, Variant("pixels"))
+    assert len(embeddings) == len(families)
+    assert len(set(families)) == 4
