@@ -2,14 +2,17 @@
 
 import argparse
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from analysis.answers import Answers
     from analysis.figures import Embedded
-    from analysis.report import Store, Swept
+    from analysis.report import Section, Store, Swept
+    from humansim.results import Result
     from humansim.root import Root
     from humansim.spec import Sweep, Variant
 
@@ -74,6 +77,8 @@ def _report(given: argparse.Namespace) -> int:
     tell(f"judging nine hypotheses by {len(trials):,} trials")
     judged = hypotheses.verdicts(trials, answered)
     maps, left_out = birds(root, trials)
+    tell("looking for where models and people disagree most")
+    more, not_shown = gallery(root, trials, answered, stores)
     sweeps = [_swept(name, roots, stores[name], trials) for name in names]
     with replaced_whole(out) as folder:
         report.write(
@@ -84,7 +89,8 @@ def _report(given: argparse.Namespace) -> int:
             sweeps=sweeps,
             command=shlex.join(["humansim", *sys.argv[1:]]),
             maps=maps,
-            left_out=left_out,
+            left_out=[*left_out, *not_shown],
+            more=more,
             tell=tell,
         )
     for one in sweeps:
@@ -221,3 +227,67 @@ def embedded_birds(root: "Root", backbone: "Variant") -> "Embedded":
     with show.counting(f"embedding the birds by {backbone}") as progress:
         images, embedded = train.embed(trial, root, progress=progress)
     return embedded, [family(image) for image in images]
+
+
+def gallery(
+    root: "Root", trials: "pd.DataFrame", answers: "Answers", stores: "Mapping[str, Mapping[str, Store]]"
+) -> "tuple[list[Section], list[str]]":
+    """The triplets on which models and people disagree most, where their images are at hand; what is not."""
+    from analysis.gallery import disagreements, groups
+    from analysis.report.gallery import Wall, section
+    from analysis.report.tables import labels
+    from humansim.errors import BadInput
+
+    left_out = "The gallery of triplets on which models and people disagree most is left out: "
+    found = groups(trials, answers)
+    if not found:
+        return [], [f"{left_out}there is no model but floors, and what was fitted on what it is evaluated on."]
+    logged = _logged(stores, {trial for group in found for trial in group.trials})
+    named = labels(trials)
+    walls = []
+    try:
+        for group in found:
+            some = trials.loc[list(group.trials)]
+            shown = disagreements([(logged[trial][1], some["measure"][trial]) for trial in group.trials])
+            result = logged[group.trials[0]][0]
+            models = tuple(named[cell] for cell in some["cell"])
+            files = _files(root, result.trial.source, shown)
+            walls.append(Wall(group.name, models, shown, files, result.provenance["simulated_judges"]))
+        return [section(walls)], []
+    except BadInput as error:
+        return [], [f"{left_out}{error}"]
+    except OSError as error:  # gone, or no image any more
+        return [], [f"{left_out}{error.filename or ''}: {error.strerror or error}"]
+
+
+def _logged(stores: "Mapping[str, Mapping[str, Store]]", wanted: set[str]) -> "dict[str, tuple[Result, pd.DataFrame]]":
+    """Some trials with their distances, of which the analysis has kept but the signs, as they were logged."""
+    from humansim import tracked
+
+    found: dict[str, tuple[Result, pd.DataFrame]] = {}
+    for name, of_sweep in stores.items():
+        for uri, store in of_sweep.items():
+            runs = [store.runs[trial] for trial in wanted - set(found) if trial in store.runs]
+            if runs:
+                found |= {result.trial.id: (result, frame) for result, frame in tracked.read(uri, name, runs)}
+    return found
+
+
+def _files(root: "Root", source: "Variant", shown: "pd.DataFrame") -> dict[str, Path]:
+    """Image name -> file of the images of some triplets of a source.
+
+    Raises:
+        BadInput: the source is not here, or its triplets are others.
+    """
+    from humansim import sources
+    from humansim.errors import BadInput
+
+    judgements = sources.read(source, root)
+    rows = shown["triplet"].to_numpy()
+    there = rows[rows < len(judgements.triplets)]
+    images = judgements.triplets.images[there].ravel()
+    names = [judgements.images[image] for image in images]
+    if names != shown[["query", "left", "right"]].to_numpy().ravel().tolist():
+        raise BadInput(f"source {source} has other triplets here than those that were judged")
+    paths = judgements.paths
+    return {name: paths[image] for name, image in zip(names, images, strict=True)}

@@ -10,7 +10,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -104,7 +104,7 @@ def _all_runs(client: "MlflowClient", experiment: str, which: str = "") -> "Iter
             return
 
 
-def read(uri: str, name: str) -> "Iterator[tuple[Result, pd.DataFrame]]":
+def read(uri: str, name: str, runs: Sequence[str] | None = None) -> "Iterator[tuple[Result, pd.DataFrame]]":
     """The finished trials of a sweep, latest first: result and answers (`train.score`) of each, as they were logged.
 
     What lies on this machine is read where it lies: beside the database, as under a root, also one that was moved or
@@ -113,6 +113,7 @@ def read(uri: str, name: str) -> "Iterator[tuple[Result, pd.DataFrame]]":
     Args:
         uri: of the tracking store (`tracking_uri`).
         name: of the sweep, which is its experiment's.
+        runs: ids of the runs that are wanted; None for all.
 
     Raises:
         BadInput: the store or the sweep is not there; while reading, a result that is not there or damaged.
@@ -120,7 +121,11 @@ def read(uri: str, name: str) -> "Iterator[tuple[Result, pd.DataFrame]]":
     store, experiment = _opened(uri, name)
     database = _database(uri)
     beside = None if database is None else database.parent / "artifacts" / name
-    return _finished(uri, store, experiment, beside)
+    which = "attributes.status = 'FINISHED'"
+    if runs is not None:
+        named = ", ".join(f"'{run}'" for run in runs)
+        which += f" AND attributes.run_id IN ({named})"
+    return _finished(uri, store, experiment, beside, which)
 
 
 def pages(uri: str, name: str) -> tuple[str, dict[str, str]]:
@@ -158,10 +163,10 @@ def _opened(uri: str, name: str) -> "tuple[MlflowClient, Experiment]":
 
 
 def _finished(
-    uri: str, client: "MlflowClient", experiment: "Experiment", beside: Path | None
+    uri: str, client: "MlflowClient", experiment: "Experiment", beside: Path | None, which: str
 ) -> "Iterator[tuple[Result, pd.DataFrame]]":
     with usable(uri):
-        for run in _all_runs(client, experiment.experiment_id, "attributes.status = 'FINISHED'"):
+        for run in _all_runs(client, experiment.experiment_id, which):
             places = _places(run, experiment, beside)
             if places:
                 yield _logged(run, next((one for one in places if (one / results.RESULT).is_file()), places[-1]))

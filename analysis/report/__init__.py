@@ -73,17 +73,19 @@ class Swept:
 
 @dataclass(frozen=True)
 class Section:
-    """One more section of the page, such as a gallery; put between the figures and how it was made.
+    """One more section of the page, such as the gallery; put between the figures and how it was made.
 
     Attributes:
         name: its place in the page.
         title: its heading.
         html: its content, complete in itself: what it shows is inlined.
+        exact: the numbers behind, written as `data/<name>.csv`.
     """
 
     name: str
     title: str
     html: str
+    exact: pd.DataFrame
 
 
 def write(
@@ -157,14 +159,15 @@ def write(
         "mark": " Simulated judges." if simulated else "",
     }
     for name in (PAGE, TEXT, LATEX):
-        (folder / name).write_text(_templates().get_template(name).render(context))
+        (folder / name).write_text(templates().get_template(name).render(context))
     (folder / "data").mkdir()
-    for table in shown:
+    for table in (*shown, *more):
         judges = "simulated" if simulated else "people"
         table.exact.assign(judges_are=judges).to_csv(folder / "data" / f"{table.name}.csv", index=False)
 
 
-def _templates() -> jinja2.Environment:
+def templates() -> jinja2.Environment:
+    """What pages are made from: HTML is escaped, a name that is missing is an error."""
     made = jinja2.Environment(
         loader=jinja2.PackageLoader("analysis.report", "templates"),
         autoescape=lambda name: name is not None and name.endswith(".html"),
