@@ -19,10 +19,12 @@ class Group:
     Attributes:
         name: pretrained, tuned, or all.
         trials: a trial of each model, the best model first.
+        scores: of each, the mean over sets of its 2AFC score.
     """
 
     name: str
     trials: tuple[str, ...]
+    scores: tuple[float, ...]
 
 
 def groups(trials: pd.DataFrame, answers: Answers) -> list[Group]:
@@ -42,57 +44,59 @@ def groups(trials: pd.DataFrame, answers: Answers) -> list[Group]:
     some = some[some["kind"].isin(["pretrained", "metric", "fine-tuned"]) & some["cell"].isin(score.index)]
     some = some.assign(score=some["cell"].map(score)).sort_values("score", ascending=False, kind="stable")
     tuned = some["kind"] == "fine-tuned"
-    found = [
-        Group(name, (str(own.index[0]),))
-        for name, own in (("pretrained", some[~tuned]), ("tuned", some[tuned]))
-        if len(own)
-    ]
-    if len(some):
-        alike = some[some["data"] == some["data"].iloc[0]].drop_duplicates("model")[:GOOD]
-        if len(alike) > 1:
-            found.append(Group("all", tuple(map(str, alike.index))))
-    return found
+    alike = some[some["data"] == some["data"].iloc[0]].drop_duplicates("model") if len(some) else some
+    chosen = {"pretrained": some[~tuned][:1], "tuned": some[tuned][:1]}
+    chosen |= {"all": alike[:GOOD]} if len(alike) > 1 else {}
+    return [Group(name, tuple(map(str, own.index)), tuple(own["score"])) for name, own in chosen.items() if len(own)]
 
 
-def disagreements(judged: Sequence[tuple[pd.DataFrame, str]], n: int = MOST) -> pd.DataFrame:
-    """The test triplets on which all of some models side against a sure majority of people, and are sure of it.
+def compared(judged: Sequence[tuple[pd.DataFrame, str]]) -> pd.DataFrame:
+    """How sure people are of each test triplet, and how sure some models, all of them, of the other side.
 
-    How sure people are is how far their votes lie from an even split, in standard errors of one: |2 choice - 1|
-    sqrt(judges). How sure a model is, is its margin, (far - near) / (far + near) of its two distances; of several
-    models, the least sure one's. A triplet counts by the product. Sets take turns, each giving its strongest that is
-    left, so that none fills the gallery; a query is shown once a set.
+    People are as sure as their votes lie from an even split, in standard errors of one: |2 choice - 1| sqrt(judges). A
+    model is as sure as its margin, (far - near) / (far + near) of its two distances; of several models the one least
+    against people counts. The product is the disagreement.
 
     Args:
         judged: of each model its answers (`train.score`), all of the same data, and the measure.
-        n: how many, at most.
 
     Returns:
-        A row for each, in the order of the sets, strongest first: triplet, set, query, left, right; choice (share for
-        right) and judges, pooled over all rows of that triplet; people and models (left or right); margin and
-        margin_most (the least and the most sure model's, in (0, 1]); surer (the least share of a model's answers in
-        which it is less sure, [0, 1)); disagreement.
+        A row for each triplet that all were asked and of which people have a majority: triplet, set, query, left,
+        right; choice (share for right) and judges, pooled over all rows of that triplet; people and models (left or
+        right: the majority, and the other side); margin and margin_most (of the models least and most against people,
+        in [-1, 1]; positive against them); surer (the least share of a model's answers in which it is less sure,
+        [0, 1)); disagreement (positive where all models are against people).
     """
     tests = [(frame[frame["part"] == "test"].set_index("triplet"), measure) for frame, measure in judged]
-    margins = pd.concat([margin(test, measure) for test, measure in tests], axis=1, join="inner")
-    surer = pd.concat([_surer(margin(test, measure)) for test, measure in tests], axis=1, join="inner")
+    each = [margin(test, measure) for test, measure in tests]
+    margins = pd.concat(each, axis=1, join="inner")
+    surer = pd.concat([(one.abs().rank(method="min") - 1) / len(one) for one in each], axis=1, join="inner")
     shown = _pooled(tests[0][0]).loc[margins.index]
     lean = 2 * shown["choice"] - 1
-    against = -margins.mul(np.sign(lean.where(lean.abs() > 1e-6, 0.0)), axis=0)
+    against = -margins.mul(np.sign(lean), axis=0)
     found = shown.assign(
         people=np.where(lean > 0, "right", "left"),
         models=np.where(lean > 0, "left", "right"),
         margin=against.min(axis=1),
         margin_most=against.max(axis=1),
         surer=surer.min(axis=1),
+        disagreement=lean.abs() * np.sqrt(shown["judges"].clip(lower=1)) * against.min(axis=1),
     )
-    found["disagreement"] = lean.abs() * np.sqrt(found["judges"].clip(lower=1)) * found["margin"]
-    found = found[found["margin"] > 0].reset_index()
-    found = found.sort_values(["disagreement", "triplet"], ascending=[False, True]).drop_duplicates(["set", "query"])
-    found["turn"] = found.groupby("set").cumcount()
-    found = found.sort_values(["turn", "disagreement"], ascending=[True, False], kind="stable")[:n]
-    place = {name: i for i, name in enumerate(shown["set"].drop_duplicates())}
-    order = found.assign(place=found["set"].map(place)).sort_values(["place", "turn"]).index
-    return found.loc[order].drop(columns="turn").reset_index(drop=True)
+    return found[lean.abs() > 1e-6].reset_index()
+
+
+def disagreements(found: pd.DataFrame, n: int = MOST) -> pd.DataFrame:
+    """The triplets on which all models side against people, and both are surest: rows of `compared`, n at most.
+
+    Sets take turns, each giving its strongest that is left, so that none fills the gallery; a query is shown once a
+    set. In the order of the sets, strongest first.
+    """
+    against = found[found["margin"] > 0].sort_values(["disagreement", "triplet"], ascending=[False, True])
+    against = against.drop_duplicates(["set", "query"])
+    turn = against.groupby("set").cumcount()
+    taken = against.assign(turn=turn).sort_values("turn", kind="stable")[:n].drop(columns="turn")
+    place = {name: i for i, name in enumerate(found["set"].drop_duplicates())}
+    return taken.sort_values("set", key=lambda sets: sets.map(place), kind="stable").reset_index(drop=True)
 
 
 def margin(answers: pd.DataFrame, measure: str) -> pd.Series:
@@ -102,11 +106,6 @@ def margin(answers: pd.DataFrame, measure: str) -> pd.Series:
         for side in ("left", "right")
     )
     return ((left - right) / (left + right).where(left + right > 0, 1.0)).rename(measure)
-
-
-def _surer(margins: pd.Series) -> pd.Series:
-    """In which share of its answers a model is less sure than in this one."""
-    return (margins.abs().rank(method="min") - 1) / len(margins)
 
 
 def _pooled(test: pd.DataFrame) -> pd.DataFrame:

@@ -233,9 +233,9 @@ def gallery(
     root: "Root", trials: "pd.DataFrame", answers: "Answers", stores: "Mapping[str, Mapping[str, Store]]"
 ) -> "tuple[list[Section], list[str]]":
     """The triplets on which models and people disagree most, where their images are at hand; what is not."""
-    from analysis.gallery import disagreements, groups
+    from analysis.gallery import compared, disagreements, groups
     from analysis.report.gallery import Wall, section
-    from analysis.report.tables import labels
+    from analysis.report.tables import labels, percent
     from humansim.errors import BadInput
 
     left_out = "The gallery of triplets on which models and people disagree most is left out: "
@@ -248,16 +248,23 @@ def gallery(
     try:
         for group in found:
             some = trials.loc[list(group.trials)]
-            shown = disagreements([(logged[trial][1], some["measure"][trial]) for trial in group.trials])
+            models = tuple(
+                f"{named[cell]}, {percent(score)} % 2AFC"
+                for cell, score in zip(some["cell"], group.scores, strict=True)
+            )
+            both = compared([(logged[trial][1], some["measure"][trial]) for trial in group.trials])
+            shown = disagreements(both)
             result = logged[group.trials[0]][0]
-            models = tuple(named[cell] for cell in some["cell"])
             files = _files(root, result.trial.source, shown)
-            walls.append(Wall(group.name, models, shown, files, result.provenance["simulated_judges"]))
-        return [section(walls)], []
+            against = int((both["margin"] > 0).sum())
+            simulated = result.provenance["simulated_judges"]
+            walls.append(Wall(group.name, models, len(both), against, shown, files, simulated))
+        more = [section(walls)]
     except BadInput as error:
         return [], [f"{left_out}{error}"]
-    except OSError as error:  # gone, or no image any more
-        return [], [f"{left_out}{error.filename or ''}: {error.strerror or error}"]
+    if trials["contaminated"].any() and "tuned" not in {group.name for group in found}:
+        return more, ["The gallery shows no fine-tuned model: all were fitted on what they are evaluated on."]
+    return more, []
 
 
 def _logged(stores: "Mapping[str, Mapping[str, Store]]", wanted: set[str]) -> "dict[str, tuple[Result, pd.DataFrame]]":

@@ -6,7 +6,7 @@ import pytest
 from small_study import study
 
 from analysis import gallery
-from analysis.gallery import disagreements, groups, margin
+from analysis.gallery import compared, disagreements, groups, margin
 
 
 def answers_of(
@@ -104,14 +104,14 @@ def test_they_are_those_of_a_naive_loop(models: int, n: int) -> None:
         rng = np.random.default_rng(seed)
         frames = [answers_of(rng)]
         frames += [judged_by(frames[0], rng) for _ in range(models - 1)]
-        found = disagreements([(frame, "l2") for frame in frames], n)
+        found = disagreements(compared([(frame, "l2") for frame in frames]), n)
         assert found["triplet"].tolist() == naive(frames, n)
         assert len(found) > 3
 
 
 def test_the_surest_people_and_the_surest_model_come_first() -> None:
     frame = one(choice=[1.0, 1.0, 0.8, 0.0, 1.0, 0.5], to_left_l2=[1, 2.0, 1, 1, 4.0, 0.1])
-    found = disagreements([(frame, "l2")])
+    found = disagreements(compared([(frame, "l2")]))
     # 3: people are with the model; 4: the model is with people; 5: people are evenly split
     assert found["triplet"].tolist() == [0, 2, 1]
     assert found["margin"].tolist() == pytest.approx([2 / 4, 2 / 4, 1 / 5])
@@ -121,7 +121,7 @@ def test_the_surest_people_and_the_surest_model_come_first() -> None:
 
 
 def test_more_judges_weigh_more_and_an_unknown_number_counts_as_one() -> None:
-    found = disagreements([(one(judges=[1, 5, 0, 2]), "l2")])
+    found = disagreements(compared([(one(judges=[1, 5, 0, 2]), "l2")]))
     assert found["triplet"].tolist() == [1, 3, 0, 2]
     assert found["judges"].tolist() == [5, 2, 1, 0]
 
@@ -137,21 +137,21 @@ def test_rows_of_one_triplet_are_pooled_either_way_round() -> None:
         to_left_l2=[1.0, 3.0],
         to_right_l2=[3.0, 1.0],
     )
-    (found,) = disagreements([(frame, "l2")]).to_dict("records")
+    (found,) = disagreements(compared([(frame, "l2")])).to_dict("records")
     assert found["choice"] == pytest.approx(3 / 5)
     assert found["judges"] == 5
 
 
 def test_sets_take_turns_and_a_query_is_shown_once() -> None:
     frame = one(set=["a/x"] * 30 + ["b/z"] * 2, judges=[5] * 30 + [1] * 2)
-    assert disagreements([(frame, "l2")], 4)["set"].tolist() == ["a/x", "a/x", "b/z", "b/z"]
-    assert disagreements([(frame, "l2")], 8)["set"].value_counts().to_dict() == {"a/x": 6, "b/z": 2}
-    assert disagreements([(frame.assign(query="q"), "l2")])["set"].tolist() == ["a/x", "b/z"]
+    assert disagreements(compared([(frame, "l2")]), 4)["set"].tolist() == ["a/x", "a/x", "b/z", "b/z"]
+    assert disagreements(compared([(frame, "l2")]), 8)["set"].value_counts().to_dict() == {"a/x": 6, "b/z": 2}
+    assert disagreements(compared([(frame.assign(query="q"), "l2")]))["set"].tolist() == ["a/x", "b/z"]
 
 
 def test_what_all_get_wrong_is_as_sure_as_the_least_sure_of_them() -> None:
     frames = [one(to_left_l2=[1.0, 2.0, 4.0]), one(to_left_l2=[2.0, 1.0, 1.0])]
-    found = disagreements([(frame, "l2") for frame in frames])
+    found = disagreements(compared([(frame, "l2") for frame in frames]))
     assert found["triplet"].tolist() == [0, 1]
     assert found["margin"].tolist() == pytest.approx([1 / 5, 1 / 5])
     assert found["margin_most"].tolist() == pytest.approx([1 / 2, 1 / 2])
@@ -160,9 +160,9 @@ def test_what_all_get_wrong_is_as_sure_as_the_least_sure_of_them() -> None:
 
 def test_only_the_test_part_that_all_were_asked_counts() -> None:
     first, second = one(part=["test", "validation", "test"]), one(part=["test", "test", "validation"])
-    assert disagreements([(first, "l2")])["triplet"].tolist() == [0, 2]
-    assert disagreements([(first, "l2"), (second, "l2")])["triplet"].tolist() == [0]
-    assert disagreements([(first.assign(choice=0.0), "l2")]).empty
+    assert disagreements(compared([(first, "l2")]))["triplet"].tolist() == [0, 2]
+    assert disagreements(compared([(first, "l2"), (second, "l2")]))["triplet"].tolist() == [0]
+    assert disagreements(compared([(first.assign(choice=0.0), "l2")])).empty
 
 
 def test_a_margin_is_a_share_also_of_distances_that_round_to_less_than_none() -> None:

@@ -1,9 +1,12 @@
 """The report: what a supervisor reads."""
 
+import base64
+import io
 import itertools
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
@@ -12,14 +15,18 @@ import numpy as np
 import pandas as pd
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
 from analysis import report
 from analysis.answers import Answers
+from analysis.gallery import MOST
 from analysis.hypotheses import HYPOTHESES
 from analysis.planted import planted
+from analysis.report import gallery
 from analysis.stats import Estimate, estimate, mean
 from analysis.verdict import Verdict, evidence, judge, within_family
+from humansim.errors import BadInput
 
 SETS = ("bapps/cnn", "bapps/color", "hsj/8rank2_similar", "birds16/2rank1_dissimilar")
 MODELS = {"resnet50": 0.62, "vit_b_16": 0.66, "clip_vit_b_16": 0.7, "dino_vit_b_16": 0.69}
@@ -77,6 +84,37 @@ def judgements(answers: Answers, simulated: bool = True) -> dict[int, Verdict]:
     return {one.number: verdict for one, verdict in zip(HYPOTHESES, within_family(found), strict=True)}
 
 
+def wall(folder: Path, name: str, simulated: bool = True) -> gallery.Wall:
+    """Three triplets with noise for photographs, the hardest thing to keep small; the middle one is of one judge."""
+    shown = pd.DataFrame(
+        {
+            "triplet": [3, 1, 4],
+            "set": ["bapps/cnn", "hsj/8rank2_similar", "birds16/2rank1_dissimilar"],
+            "query": ["q <1>.png", "q2.png", "q2.png"],
+            "left": ["a & b.png", "l2.png", "wide.png"],
+            "right": ["r1.png", "r2.png", "r3.png"],
+            "choice": [0.2, 1.0, 0.75],
+            "judges": [5, 1, 0],
+            "people": ["left", "right", "right"],
+            "models": ["right", "left", "left"],
+            "margin": [0.251, 0.1, 0.04],
+            "margin_most": [0.251, 0.3, 0.04],
+            "surer": [0.987, 0.5, 0.1],
+            "disagreement": [0.3, 0.1, 0.02],
+        }
+    )
+    place = folder.with_name(f"{folder.name} images")
+    place.mkdir(exist_ok=True)
+    files = {}
+    for i, image in enumerate(sorted({*shown["query"], *shown["left"], *shown["right"]})):
+        files[image] = place / f"{i}.png"
+        size = (300, 900, 3) if image == "wide.png" else (256, 256, 3)
+        Image.fromarray(np.random.default_rng(i).integers(0, 256, size, dtype=np.uint8)).save(files[image])
+    return gallery.Wall(
+        name, ("resnet50",) if name == "pretrained" else ("resnet50", "vit_b_16"), 200, 7, shown, files, simulated
+    )
+
+
 def written(folder: Path, simulated: bool = True) -> Path:
     trials, answers = study(simulated)
     store = report.Store(
@@ -96,7 +134,7 @@ def written(folder: Path, simulated: bool = True) -> Path:
         folder,
         sweeps=[sweep],
         left_out=["Left out: 5 % of <this> & that_one."],
-        more=[report.Section("gallery", "Where they disagree", "<p>A <em>gallery</em>.</p>")],
+        more=[gallery.section([wall(folder, name, simulated) for name in ("pretrained", "all")])],
     )
     return folder
 
@@ -267,9 +305,50 @@ def test_what_is_partial_is_said(page: Element) -> None:
     assert "Left out: 5 % of <this> & that_one." in told
 
 
-def test_a_section_can_be_added(page: Element) -> None:
+def test_in_the_gallery_a_triplet_is_seen_with_who_chose_what(page: Element) -> None:
     assert [one for one in page.iter("a") if one.get("href") == "#gallery"]
-    assert "gallery" in [text(one) for one in page.iter("em")]
+    figures = [one for one in page.iter("figure") if one.get("class") == "triplet"]
+    assert len(figures) == 6
+    images = [[image.get("alt") for image in one.iter("img")] for one in figures[:3]]
+    assert images[0] == [
+        "Left, chosen by 4 of 5 simulated judges: a & b.png",
+        "Query: q <1>.png",
+        "Right, chosen by the model: r1.png",
+    ]
+    assert images[1][0] == "Left, chosen by the model: l2.png"
+    assert images[1][2] == "Right, chosen by the only simulated judge asked: r2.png"
+    captions = [text(one.find("figcaption")) for one in figures]
+    assert captions[0] == (
+        "bapps/cnn. 4 of 5 simulated judges chose left. The model: right, margin 25 %, "
+        "surer than in 99 % of its answers."
+    )
+    assert "75.0 % of simulated judges chose right" in captions[2]
+    assert "All 2 models: left, margin 10 to 30 %, surer than in 50 % of their answers." in captions[4]
+    assert [text(one) for one in figures[0].iter("span")] == ["left: judges", "query", "right: model"]
+
+
+def test_the_gallery_keeps_to_its_budget_and_its_numbers_are_in_a_file(folder: Path, page: Element) -> None:
+    data = pd.read_csv(folder / "data" / "gallery.csv")
+    assert data["group"].tolist() == ["pretrained"] * 3 + ["all"] * 3
+    assert data["margin"].tolist() == [0.251, 0.1, 0.04] * 2
+    sources = [one.get("src") for figure in page.iter("figure") if figure.get("class") for one in figure.iter("img")]
+    assert sum(map(len, sources)) <= gallery.BUDGET
+    sizes = [Image.open(io.BytesIO(base64.b64decode(one.partition(",")[2]))).size for one in sources]
+    assert len(sizes) == 18
+    assert set(sizes) == {(160, 160), (160, 53)}  # as they were shown, not squashed
+
+
+def test_many_triplets_are_shown_in_less_quality(tmp_path: Path) -> None:
+    """Noise in each of 108, as many as there can be, still fits."""
+    one = wall(tmp_path, "pretrained")
+    sizes = []
+    for times in (1, MOST // len(one.shown)):
+        many = replace(one, shown=pd.concat([one.shown] * times))
+        found = re.findall(r'src="([^"]*)"', gallery.section([many] * 3).html)
+        assert len(found) == 27 * times
+        assert sum(map(len, found)) <= gallery.BUDGET
+        sizes.append(len(found[0]))
+    assert sizes[1] < sizes[0]
 
 
 def test_what_is_special_in_latex_is_set_as_it_is() -> None:
@@ -286,6 +365,16 @@ def test_latex_tables_are_balanced_and_as_wide_as_they_say(folder: Path) -> None
         assert len(rows) > 1
         assert {len(re.split(r"(?<!\\)&", row)) for row in rows} == {len(columns)}
         assert table.count("{") - table.count(r"\{") == table.count("}") - table.count(r"\}")
+
+
+def test_an_image_that_is_gone_or_is_none_is_named(tmp_path: Path) -> None:
+    one = wall(tmp_path, "pretrained")
+    one.files["r1.png"].write_bytes(b"no image")
+    with pytest.raises(BadInput, match=r"png: it is not an image that can be read$"):
+        gallery.section([one])
+    one.files["r1.png"].unlink()
+    with pytest.raises(BadInput, match=r"png: No such file or directory$"):
+        gallery.section([one])
 
 
 @pytest.fixture(scope="module")

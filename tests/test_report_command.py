@@ -5,9 +5,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from sweeping import humansim
-from test_answers import PRETRAINED, logged
+from test_answers import BASE, PRETRAINED, logged
 
-from analysis import report
+from analysis import answers, report
 from humansim import cli, cli_report
 from humansim.root import Root
 from humansim.sources.simulated_psiz import write_birds16
@@ -96,6 +96,11 @@ def test_half_a_sweep_is_reported_then_the_whole_out_of_two_stores(swept: tuple[
     leaked = pd.read_csv(out / "data" / "leakage.csv")
     assert set(leaked["paradigm"]) == {"triplet", "rotation", "all"}
     assert "Is it reported?" in told
+    shown = pd.read_csv(out / "data" / "gallery.csv")
+    assert set(shown["group"]) == {"pretrained", "tuned", "all"}
+    assert told.count('<figure class="triplet">') == len(shown)
+    assert (shown["margin"] > 0).all()
+    assert len(page.read_bytes()) < 5_000_000
 
 
 def test_why_there_is_no_map_of_the_birds_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,3 +123,21 @@ def test_why_there_is_no_map_of_the_birds_is_said(tmp_path: Path, monkeypatch: p
     embeddings, families = cli_report.embedded_birds(root, Variant("pixels"))
     assert len(embeddings) == len(families)
     assert len(set(families)) == 4
+
+
+@pytest.mark.parametrize(
+    ("source", "why"),
+    [
+        (Variant("table", name="shoes"), "neither of judgements.csv and judgements.parquet found there"),
+        (Variant("sample", queries=4, pairs=1), "has other triplets here than those that were judged"),
+    ],
+)
+def test_why_there_is_no_gallery_is_said(tmp_path: Path, source: Variant, why: str) -> None:
+    """Of another lab's store: its images are not here, or those of the same name are not what was judged."""
+    root = Root.at(tmp_path)
+    uri = logged(root, [BASE.having({"source": source, "backbone": "miniature:resnet50"})])
+    stores = cli_report._stores(["made"], [uri])
+    sections, left_out = cli_report.gallery(root, *answers.read((uri, "made")), stores)
+    assert sections == []
+    assert "The gallery of triplets on which models and people disagree most is left out: " in left_out[0]
+    assert why in left_out[0]

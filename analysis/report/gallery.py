@@ -11,12 +11,14 @@ import pandas as pd
 from PIL import Image
 
 from analysis.report import Section, templates
-from analysis.report.tables import percent
+from analysis.report.tables import UNKNOWN, percent
+from humansim.errors import BadInput
 from humansim.pictures import upright
 
 SIDE = 160  # pixels of a thumbnail's longer side
 BUDGET = 1_500_000  # bytes that all thumbnails may take in the page
 QUALITIES = (95, 85, 70, 50, 30)  # of WebP: the first within the budget
+PER_CENT = "\N{NO-BREAK SPACE}%"
 
 TITLES = {
     "pretrained": "The best model as it comes",
@@ -32,13 +34,16 @@ class Wall:
     Attributes:
         name: of the group (`gallery.Group`).
         models: what to call its models, best first.
-        shown: `gallery.disagreements`.
+        asked: triplets of which people have a majority; `against`: those on which all models side against it.
+        shown: `gallery.disagreements`, some of these.
         files: image name -> file, for every image of these triplets.
         simulated: its judges were.
     """
 
     name: str
     models: tuple[str, ...]
+    asked: int
+    against: int
     shown: pd.DataFrame
     files: dict[str, Path]
     simulated: bool
@@ -48,7 +53,7 @@ def section(walls: Sequence[Wall]) -> Section:
     """The gallery; it holds its thumbnails, as WebP of the best quality with which they fit the budget.
 
     Raises:
-        OSError: an image that is missing or cannot be read.
+        BadInput: an image that is missing or cannot be read.
     """
     files = {wall.files[name] for wall in walls for name in _names(wall)}
     pictures = {file: _small(file) for file in sorted(files)}
@@ -62,6 +67,8 @@ def section(walls: Sequence[Wall]) -> Section:
             "name": wall.name,
             "title": TITLES[wall.name],
             "models": wall.models,
+            "against": f"{wall.against:,} of {wall.asked:,}",
+            "share": percent(wall.against / wall.asked) if wall.asked else UNKNOWN,
             "simulated": wall.simulated,
             "triplets": [_told(row, wall, inlined) for row in wall.shown.to_dict("records")],
         }
@@ -77,7 +84,10 @@ def _names(wall: Wall) -> list[str]:
 
 
 def _small(file: Path) -> Image.Image:
-    picture = upright(file.read_bytes())
+    try:
+        picture = upright(file.read_bytes())
+    except OSError as error:
+        raise BadInput(f"{file}: {error.strerror or 'it is not an image that can be read'}") from None
     picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     return picture
 
@@ -93,7 +103,7 @@ def _told(row: dict[Any, Any], wall: Wall, inlined: dict[Path, str]) -> dict[str
     share = row["choice"] if row["people"] == "right" else 1 - row["choice"]
     judges = "simulated judges" if wall.simulated else "people"
     if row["judges"] == 0:
-        people = f"{percent(share)} % of {judges}"
+        people = f"{percent(share)}{PER_CENT} of {judges}"
     elif row["judges"] == 1:
         people = f"the only {'simulated judge' if wall.simulated else 'person'} asked"
     else:
@@ -118,6 +128,6 @@ def _told(row: dict[Any, Any], wall: Wall, inlined: dict[Path, str]) -> dict[str
         "people_side": row["people"],
         "who": who[:1].upper() + who[1:],
         "model_side": row["models"],
-        "margin": f"{least} %" if least == most else f"{least} to {most} %",
-        "surer": f"{100 * row['surer']:.0f} %",
+        "margin": f"{least if least == most else f'{least} to {most}'}{PER_CENT}",
+        "surer": f"{100 * row['surer']:.0f}{PER_CENT}",
     }
