@@ -53,8 +53,8 @@ def groups(trials: pd.DataFrame, answers: Answers) -> list[Group]:
 def compared(judged: Sequence[tuple[pd.DataFrame, str]]) -> pd.DataFrame:
     """How sure people are of each test triplet, and how sure some models, all of them, of the other side.
 
-    People are as sure as their votes lie from an even split, in standard errors of one: |2 choice - 1| sqrt(judges). A
-    model is as sure as its margin, (far - near) / (far + near) of its two distances; of several models the one least
+    People are as sure as their votes speak against an even split, by chi-square: (2 choice - 1)^2 judges. A model is as
+    sure as its margin, (far - near) / (far + near) of its two distances; of several models the one least
     against people counts. The product is the disagreement.
 
     Args:
@@ -80,7 +80,7 @@ def compared(judged: Sequence[tuple[pd.DataFrame, str]]) -> pd.DataFrame:
         margin=against.min(axis=1),
         margin_most=against.max(axis=1),
         surer=surer.min(axis=1),
-        disagreement=lean.abs() * np.sqrt(shown["judges"].clip(lower=1)) * against.min(axis=1),
+        disagreement=lean**2 * shown["judges"].clip(lower=1) * against.min(axis=1),
     )
     return found[lean.abs() > 1e-6].reset_index()
 

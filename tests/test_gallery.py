@@ -77,7 +77,7 @@ def naive(frames: list[pd.DataFrame], n: int) -> list[int]:
             near, far = (left, right) if share < 0.5 else (right, left)  # of the majority's image, and of the other
             margins.append((near - far) / (near + far))
         if min(margins) > 0:
-            found.append((abs(2 * share - 1) * total**0.5 * min(margins), triplet, asked.set, asked.query))
+            found.append(((2 * share - 1) ** 2 * total * min(margins), triplet, asked.set, asked.query))
     found.sort(key=lambda item: (-round(item[0], 9), item[1]))
     once = {}
     for item in found:
@@ -113,9 +113,11 @@ def test_the_surest_people_and_the_surest_model_come_first() -> None:
     frame = one(choice=[1.0, 1.0, 0.8, 0.0, 1.0, 0.5], to_left_l2=[1, 2.0, 1, 1, 4.0, 0.1])
     found = disagreements(compared([(frame, "l2")]))
     # 3: people are with the model; 4: the model is with people; 5: people are evenly split
-    assert found["triplet"].tolist() == [0, 2, 1]
-    assert found["margin"].tolist() == pytest.approx([2 / 4, 2 / 4, 1 / 5])
-    assert found["disagreement"].tolist() == pytest.approx([5**0.5 / 2, 0.6 * 5**0.5 / 2, 5**0.5 / 5])
+    assert found["triplet"].tolist() == [0, 1, 2]
+    assert found["margin"].tolist() == pytest.approx([2 / 4, 1 / 5, 2 / 4])
+    assert found["disagreement"].tolist() == pytest.approx(
+        [5 / 2, 5 / 5, 5 * 0.6**2 / 2]
+    )  # four of five: chi-square 1.8
     assert set(found["people"]) == {"right"}
     assert set(found["models"]) == {"left"}
 
