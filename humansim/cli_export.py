@@ -13,8 +13,7 @@ def add(
         help="give a finished trial away as a perceptual metric",
         description="give a finished trial away as a perceptual metric\n\n"
         "WHAT is the id of a trial, a submitted sweep (its best by validation), runs:/ID, models:/NAME/VERSION or a\n"
-        "folder that was exported. humansim.load reads what is written.\n\n"
-        "example: humansim export shoes --to shoes-metric --program",
+        "folder that was exported. humansim.load reads what is written.",
         parents=[where, track, output],
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

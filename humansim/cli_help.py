@@ -27,6 +27,10 @@ TAUGHT = {
         "humansim report pretrained thesis thesis_heldout",
         "open the page that its last line names, in a browser",
     ),
+    "export": (
+        "humansim export shoes --to shoes-metric --program",
+        "humansim.load('shoes-metric') in Python: a torch.nn.Module",
+    ),
     "doctor": ("humansim doctor --address auto --root /shared/me", "humansim demo, or humansim plan a sweep"),
     "completion": ('eval "$(humansim completion bash)"', "humansim, a space, and the TAB key"),
     "list": ("humansim list paradigms", "name one in a sweep: Variant('triplet', margin=0.5), or in humansim run"),

@@ -160,8 +160,9 @@ def test_kinds_are_told_apart(root: Root) -> None:
     base = Trial(source=Variant("sample", queries=24, pairs=2), protocol="all", resolution=32)
     result = train.run(base.having({"backbone": "ssim"}), root)
     assert tables.kind(result) == "floor"
+    network = {**result.provenance, "backbone": {"family": "cnn"}}
     for variant, kind in ((Variant("lpips", weights="random"), "untrained"), (Variant("lpips"), "metric")):
-        other = result.model_copy(update={"trial": base.having({"backbone": variant})})
+        other = result.model_copy(update={"trial": base.having({"backbone": variant}), "provenance": network})
         assert tables.kind(other) == kind
 
 

@@ -45,8 +45,8 @@ class Backbone(nn.Module):
         self.layer: str | None = None
         self.pool: Pool | None = None
         self._calls: int | None = None  # of the layer in one pass, once that is known
-        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(3, 1, 1), persistent=False)
 
     def read_at(self, layer: str | None, pool: Pool | None = None) -> "Backbone":
         """Makes the output of one of the trunk's modules the embedding, pooled over positions; returns itself.
