@@ -35,10 +35,8 @@ def groups(trials: pd.DataFrame, answers: Answers) -> list[Group]:
     """
     scored = answers.scores()
     own = scored[scored["measure"] == scored["cell"].map(dict(zip(trials["cell"], trials["measure"], strict=True)))]
-    by_cell = own.groupby("cell")
-    score = by_cell["score"].mean()[by_cell["set"].nunique() == len(answers.sets)]
-    if score.empty:  # data of several sources: no model was asked all of it
-        score = by_cell["score"].mean()[by_cell["set"].nunique() == by_cell["set"].nunique().max()]
+    of_cell = own.groupby("cell").agg(score=("score", "mean"), sets=("set", "nunique"))
+    score = of_cell.loc[of_cell["sets"] == of_cell["sets"].max(), "score"]
     first = trials.sort_values("seed", kind="stable") if "seed" in trials else trials
     some = first.drop_duplicates("cell")
     some = some[some["kind"].isin(["pretrained", "metric", "fine-tuned"]) & some["cell"].isin(score.index)]

@@ -14,7 +14,7 @@ from tracking_server import TrackingServer
 
 from analysis.answers import LEFT, RIGHT, TIED, UNASKED, Answers, cells, chosen, gathered, read
 from analysis.stats import estimate, mean
-from humansim import results, scores, tracking
+from humansim import results, scores, tracked, tracking
 from humansim.errors import BadInput
 from humansim.results import Result, Score
 from humansim.root import Root
@@ -117,6 +117,14 @@ def same(one: Answers, two: Answers) -> bool:
     return all(np.array_equal(getattr(one, name), getattr(two, name)) for name in arrays) and (
         (one.sets, one.rows, one.repeats, one.trained) == (two.sets, two.rows, two.repeats, two.trained)
     )
+
+
+def test_some_runs_can_be_read_alone(store: Root) -> None:
+    runs = tracked.pages(store.tracking_uri, "made")[1]
+    wanted = [runs[trial.id] for trial in TUNED]
+    found = {result.trial.id: frame for result, frame in tracked.read(store.tracking_uri, "made", wanted)}
+    assert set(found) == {trial.id for trial in TUNED}
+    pd.testing.assert_frame_equal(found[TUNED[0].id], answers_of(TUNED[0]))
 
 
 def test_what_was_logged_is_read_back(store: Root) -> None:
