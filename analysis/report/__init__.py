@@ -161,9 +161,9 @@ def write(
     for name in (PAGE, TEXT, LATEX):
         (folder / name).write_text(templates().get_template(name).render(context))
     (folder / "data").mkdir()
-    for table in (*shown, *more):
-        judges = "simulated" if simulated else "people"
-        table.exact.assign(judges_are=judges).to_csv(folder / "data" / f"{table.name}.csv", index=False)
+    judges = "simulated" if simulated else "people"
+    for name, exact in [(one.name, one.exact) for one in shown] + [(one.name, one.exact) for one in more]:
+        exact.assign(judges_are=judges).to_csv(folder / "data" / f"{name}.csv", index=False)
 
 
 def templates() -> jinja2.Environment:
