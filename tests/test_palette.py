@@ -2,7 +2,6 @@
 
 import itertools
 
-import colour
 import numpy as np
 import pytest
 from matplotlib import colormaps
@@ -12,6 +11,9 @@ from analysis.figures.forests import OUTCOMES
 from analysis.figures.heat import SHADES
 from analysis.figures.look import PALE, PALETTE
 from analysis.figures.subjects import LOOKS, SUPERVISIONS
+
+with np.printoptions():  # importing it changes how numbers are written, of all that is written afterwards
+    import colour
 
 VISIONS = (None, "Deuteranomaly", "Protanomaly", "Tritanomaly")
 APART = 20.0  # CAM02-UCS; about 1 is the least that is seen at all side by side. Okabe and Ito's palette has 11
