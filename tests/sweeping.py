@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import pandas as pd
 import psutil
 import pytest
 
@@ -121,6 +122,16 @@ def assert_tracked_once(file: Path, root: Root, uri: str | None = None) -> None:
 
 def asked(root: Root, name: str) -> list[tuple[str, int, str]]:
     return sorted((row.cell, row.index, row.trial.id) for row in Ledger(root, name).read())
+
+
+def reported(sweep: str, root: Root) -> dict[int, int]:
+    """Writes a sweep's report; hypothesis -> how many triplets it was tested on."""
+    done = humansim("report", sweep, "--root", str(root.path))
+    assert done.returncode == 0, done.stderr
+    page = Path(done.stdout.splitlines()[-1].removeprefix("Report: "))
+    assert page.read_text().count("<figure") > 1
+    verdicts = pd.read_csv(page.parent / "data" / "verdicts.csv")
+    return dict(zip(verdicts["hypothesis"], verdicts["n"], strict=True))
 
 
 def last_json(completed: subprocess.CompletedProcess[str]) -> Any:

@@ -24,6 +24,7 @@ from sweeping import (
     humansim,
     kill_all,
     last_json,
+    reported,
     start,
     trials_of,
     wait_for,
@@ -244,6 +245,8 @@ def test_363_cells_come_out_of_eleven_passes(tmp_path: Path) -> None:
     assert 0.9 * len(images) < contents.pop() <= len(images)  # equal images once
     trial = plan.checked(found[0].trial.having({"source": Variant("simulated", size=4)}))
     assert train.run(trial, root).provenance["embedded"] == 0  # fewer of the same triplets: no pass at all
+    tested = reported("pretrained_small", root)
+    assert all(tested[number] > 0 for number in range(1, 7))
 
 
 def used(root: Root, result: Result) -> set[str]:

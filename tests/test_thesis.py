@@ -5,7 +5,7 @@ from pathlib import Path
 import mlflow
 import pytest
 import torch
-from sweeping import humansim, last_json
+from sweeping import humansim, last_json, reported
 
 from humansim import plan
 from humansim.backbones import backbone
@@ -135,3 +135,6 @@ def test_every_model_paradigm_and_set_in_small_finishes_once_and_lands_in_mlflow
     again = humansim("sweep", str(file), "--root", str(tmp_path))
     assert again.returncode == 0, again.stderr
     assert "starting Ray" not in again.stderr
+    tested = reported(str(file), root)
+    assert tested[7] > 0
+    assert tested[8] > 0
