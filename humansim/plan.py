@@ -227,6 +227,8 @@ def folder_of_sweeps() -> Path:
 def load_sweep(name: str) -> Sweep:
     """A sweep from a Python file with `SWEEP = Sweep(...)`, or one that comes with humansim by its name.
 
+    Without a question of its own it has the first line of the file's docstring.
+
     Raises:
         BadInput: no such sweep, or its file is wrong; the message names file and field.
     """
@@ -239,7 +241,7 @@ def load_sweep(name: str) -> Sweep:
     if not file.is_file():
         raise BadInput(f"{file}: no such file")
     try:
-        sweep = runpy.run_path(str(file)).get("SWEEP")
+        told = runpy.run_path(str(file))
     except ValidationError as error:
         raise BadInput(f"{file}: {error.title}.{explain(error)}") from None
     except BadInput as error:
@@ -247,8 +249,11 @@ def load_sweep(name: str) -> Sweep:
     except Exception as error:
         line = _line_in(file, error)
         raise BadInput(f"{file}{line}: {type(error).__name__}: {error}") from None
+    sweep = told.get("SWEEP")
     if not isinstance(sweep, Sweep):
         raise BadInput(f"{file}: it must set SWEEP = Sweep(...)")
+    if not sweep.question and (doc := told.get("__doc__")):
+        sweep = sweep.model_copy(update={"question": doc.strip().partition("\n")[0]})
     try:
         cells(sweep)
     except BadInput as error:

@@ -297,10 +297,11 @@ def _search(store: Store, ids: Sequence[str]) -> str:
     """The address of these runs in MLflow; of the whole experiment where they are all of it, or too many to name."""
     from urllib.parse import quote
 
+    page = f"{store.page}/runs?workflowType=machine_learning"  # the page without it is one of traces, and drops filters
     if len(ids) == len(store.runs) or len(ids) > MOST:
-        return store.page
+        return page
     named = ", ".join(f"'{run}'" for run in ids)
-    return f"{store.page}?searchFilter={quote(f'attributes.run_id IN ({named})')}"
+    return f"{page}&searchFilter={quote(f'attributes.run_id IN ({named})')}"
 
 
 def _audit(trials: pd.DataFrame) -> list[tuple[str, int, str]]:
