@@ -68,14 +68,15 @@ def load(
 
 def _root(path: str | Path | None) -> Root:
     """The root, which has to be there: a metric is read, nothing is made."""
-    folder = Path(path or os.environ.get("HUMANSIM_ROOT") or "humansim-runs").absolute()
+    folder = Root.where(path)
     if not folder.is_dir():
         raise BadInput(f"root {folder}: no such folder; name the one that was swept into (--root, HUMANSIM_ROOT)")
     return Root.at(folder)
 
 
 def best_of(sweep: str, root: Root) -> str:
-    """The id of a sweep's best trial: the highest validation score, mean over all sets of the source.
+    """The id of a sweep's best trial: the highest validation score, mean over all sets of the source; of equals, the
+    one that finished first, as `humansim compare` and the analysis have it.
 
     A cell's own choice is by the sets that it was fitted on; among cells only what all have in common can be compared.
 
@@ -96,7 +97,7 @@ def best_of(sweep: str, root: Root) -> str:
     sources = {str(one.trial.source) for _, one in rated}
     if len(sources) > 1:
         raise BadInput(f"sweep {sweep}: its trials are of several sources ({', '.join(sorted(sources))}); name a trial")
-    return max(rated, key=lambda pair: (pair[0], pair[1].trial.id))[1].trial.id
+    return max(rated, key=lambda pair: (pair[0], -pair[1].finished))[1].trial.id
 
 
 def _validation(result: Result) -> float | None:

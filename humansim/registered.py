@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import humansim
 from humansim.errors import BadInput
+from humansim.root import Root
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -26,8 +27,7 @@ UNNEEDED = ("ray", "optuna", "mlflow", "statsmodels", "umap-learn", "requests") 
 
 def uri_of(root: str | Path | None, tracking: str | None = None) -> str:
     """The tracking URI given, else `MLFLOW_TRACKING_URI`, else SQLite under the root; as `tracking.tracking_uri`."""
-    folder = Path(root or os.environ.get("HUMANSIM_ROOT") or "humansim-runs").absolute()
-    return tracking or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder / 'mlflow.db'}"
+    return tracking or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Root.where(root) / 'mlflow.db'}"
 
 
 @contextlib.contextmanager
