@@ -38,11 +38,12 @@ import numpy as np
 import pandas as pd
 
 from humansim import results
+from humansim.described import final_metrics
 from humansim.results import Result, Score
 from humansim.root import Root
 from humansim.sources.study import SETS
 from humansim.spec import Sweep, Trial, Variant
-from humansim.tracking import OF_EPOCHS, Tracker, final_metrics
+from humansim.tracking import OF_EPOCHS, Tracker
 
 MEASURES = ("cosine", "l2", "l1")
 AT_ONCE = 8  # trials that run at the same time

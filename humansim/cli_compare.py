@@ -47,10 +47,11 @@ def _compare(given: argparse.Namespace) -> int:
 
     from analysis import answers, stats
     from humansim import plan, results, show, tables
+    from humansim.described import run_name
     from humansim.errors import BadInput
     from humansim.root import Root
     from humansim.spec import Trial, near
-    from humansim.tracking import how_to_open, run_name, tracking_uri
+    from humansim.tracking import how_to_open, tracking_uri
 
     root = Root.at(given.root, given.data)
     sweep = None

@@ -91,10 +91,11 @@ def _floors(trial: "Trial") -> list["Trial"]:
 
 def _run_here(given: argparse.Namespace, trial: "Trial", root: "Root", floors: list["Trial"]) -> int:
     from humansim import show, tables
+    from humansim.described import run_name
     from humansim.results import Failure, Result
     from humansim.spec import Sweep, Trial
     from humansim.submit import run_here
-    from humansim.tracking import how_to_open, run_name, tracking_uri
+    from humansim.tracking import how_to_open, tracking_uri
 
     uri = tracking_uri(root, given.tracking)
     with show.Terminal(Trial()) as terminal:

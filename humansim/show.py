@@ -26,11 +26,11 @@ from rich.progress import (
 )
 from rich.table import Table as RichTable
 
+from humansim.described import run_name
 from humansim.results import Failure, Outcome, Pruned, Result
 from humansim.spec import Trial
 from humansim.status import Running
 from humansim.tables import Table
-from humansim.tracking import run_name
 
 SIMULATED = "simulated judges"
 MANY = 4  # sets that stand side by side with their intervals

@@ -9,18 +9,18 @@ import contextlib
 import getpass
 import json
 import os
-import re
 import shlex
 import sqlite3
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from humansim import __version__, results
 from humansim.backlog import Backlog, Waiting
+from humansim.described import facts_of, final_metrics, origins_of, run_name
 from humansim.errors import BadInput
 from humansim.results import Failure, Outcome, Pruned, Result
 from humansim.root import Root, locked
@@ -305,9 +305,9 @@ class Tracker:
             if rows:
                 del final["2afc/validation"]  # the last point of its curve
             metrics += [Metric(name, value, outcome.finished, len(rows)) for name, value in final.items()]
-            tags = {"root": str(self.root.path), **_origins_of(outcome), **_facts_of(outcome)}
+            tags = {"root": str(self.root.path), **origins_of(outcome), **facts_of(outcome)}
         elif isinstance(outcome, Pruned):
-            tags = {"pruned": str(outcome.epoch), **_origins_of(outcome)}
+            tags = {"pruned": str(outcome.epoch), **origins_of(outcome)}
         elif outcome is not None:
             tags = {"failure": outcome.kind, "failure.reason": outcome.reason[:500]}
         # Also of a run that is there: whoever made it may have been killed before this line.
@@ -348,15 +348,6 @@ def _user() -> str:
     return "unknown"
 
 
-def _origins_of(outcome: Result | Pruned) -> dict[str, str]:
-    """Whose the judgements are, and which weights and data it came of; nothing of what failed later."""
-    made = outcome.provenance
-    if not made:
-        return {}
-    judges = "simulated judges" if made["simulated_judges"] else "people"
-    return {"judges": judges, "weights": made["weights"]["origin"], "data": made["data"][:16]}
-
-
 def _inputs_of(result: Result) -> "list[DatasetInput]":
     """What it was trained and evaluated on, as MLflow's datasets: one for each data, protocol and use."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
@@ -379,57 +370,3 @@ def _inputs_of(result: Result) -> "list[DatasetInput]":
         )
         for use, (name, profile) in used.items()
     ]
-
-
-def _facts_of(result: Result) -> dict[str, str]:
-    """What the backbone is and has learnt from, as tags to filter and group by."""
-    facts: dict[str, Any] = dict(result.provenance.get("backbone", {}))
-    learnt = facts.pop("pretraining", None) or {}
-    named = {f"backbone.{key}": value for key, value in facts.items()}
-    named |= {f"pretraining.{key}": value for key, value in learnt.items()}
-    return {key: str(value) for key, value in named.items() if value is not None}
-
-
-def run_name(trial: Trial, base: Trial, without: Collection[str] = ()) -> str:
-    """A name a person can read: backbone, paradigm, and in what the trial differs from the sweep's base.
-
-    Args:
-        without: fields that are left out, of a backbone or paradigm its arguments: what the trials of a cell have in
-            common, for MLflow to group them by.
-    """
-    # Without a paradigm the base would not show what it says of training.
-    alike = base if trial.paradigm is None else base.having({"paradigm": trial.paradigm, "protocol": trial.protocol})
-    before, settings = alike.identity(), trial.identity()
-    parts = [
-        trial.backbone.name if "backbone" in without else str(trial.backbone),
-        "pretrained"
-        if trial.paradigm is None
-        else str(trial.paradigm.name if "paradigm" in without else trial.paradigm),
-    ]
-    for axis in settings:
-        value = getattr(trial, axis)
-        if axis not in ("backbone", "paradigm", *without) and settings[axis] != before.get(axis):
-            parts.append(f"{axis}={value:.3g}" if isinstance(value, float) else f"{axis}={value}")
-    return " ".join(parts)
-
-
-def final_metrics(result: Result) -> dict[str, float]:
-    """What a finished run shows: means over sets, every set and measure on the test part, ceilings.
-
-    MLflow makes a section of charts of what stands before the last slash, in alphabetical order.
-    """
-    metrics = {"2afc/test": result.mean("test"), "2afc/validation": result.mean("validation")}
-    tested = [score for score in result.scores if score.part == "test"]
-    for score in tested:
-        metrics[_metric_name(f"2afc/{score.measure}/{score.set}")] = score.score
-    for name in ("fresh_judge", "best"):
-        of_sets = [getattr(s, name) for s in tested if s.measure == result.measure and getattr(s, name) is not None]
-        if of_sets:
-            metrics[f"ceiling/{name}"] = sum(of_sets) / len(of_sets)
-    metrics["cost/seconds"] = sum(result.seconds.values())
-    metrics["cost/peak_memory_gib"] = result.peak_memory / 2**30
-    return {name: value for name, value in metrics.items() if value == value}
-
-
-def _metric_name(name: str) -> str:
-    return re.sub(r"[^\w\-. /]", "_", name)

@@ -13,12 +13,12 @@ from humansim.backbones import backbone
 from humansim.backbones.module import Scorer
 from humansim.backbones.perceptual import ALEXNET, TRUNKS
 from humansim.backbones.weights import files_of, find
+from humansim.described import final_metrics
 from humansim.embedder import BATCH, OWN, scored
 from humansim.errors import BadInput
 from humansim.judgements import Triplets
 from humansim.root import Root
 from humansim.spec import Trial, Variant
-from humansim.tracking import final_metrics
 
 
 def make(name: str, **arguments: object) -> Scorer:

@@ -9,11 +9,12 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from humansim import backlog, results
+from humansim.described import final_metrics, run_name
 from humansim.errors import BadInput
 from humansim.results import Failure, Result, Score, held_to
 from humansim.root import Root
 from humansim.spec import Sweep, Trial, Uniform, Variant
-from humansim.tracking import Tracker, final_metrics, how_to_open, run_name, tracking_uri
+from humansim.tracking import Tracker, how_to_open, tracking_uri
 
 BASE = Trial(resolution=64)
 SWEEP = Sweep(name="tracked", question="Is it logged?", base=BASE, search={"lr": Uniform(low=1e-5, high=1e-2)})
