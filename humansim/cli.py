@@ -22,7 +22,6 @@ from humansim import (
 
 if TYPE_CHECKING:
     from humansim.results import Kind
-    from humansim.root import Root
 
 DESCRIPTION = """\
 Which image model judges similarity as people do, and what makes it better at it?
@@ -118,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
         return one
 
     command("demo", _demo, "run a small real sweep with simulated judges, end to end", where, track, ray, output)
-    a_sweep = "a file with SWEEP = Sweep(...), or the name of one that comes along"
+    a_sweep = "a file with SWEEP = Sweep(...), or the name of one that comes along or was submitted"
     cli_plan.add(commands, where, some, output, a_sweep)
     one = command(
         "sweep",
@@ -155,7 +154,7 @@ def _parser() -> argparse.ArgumentParser:
     kinds = ("backbones", "paradigms", "tunings", "sources", "optimizers", "measures", "sweeps")
     one.add_argument("kind", nargs="?", choices=kinds)
     cli_data.add(commands, where, output)
-    cli_weights.add(commands, output)
+    cli_weights.add(commands, where, output)
     cli_trial.add(commands, where, track, output)
     cli_export.add(commands, where, track, output)
     one = command(
@@ -202,18 +201,19 @@ def _sweep(given: argparse.Namespace, retry: "Collection[Kind]" = ()) -> int:
 
     from rich.markup import escape
 
-    from humansim import plan, show, tables
+    from humansim import plan, show, submitted, tables
     from humansim.errors import BadInput
     from humansim.submit import submit
     from humansim.tracking import how_to_open, tracking_uri
 
     if given.keep is not None and given.keep < 0:
         raise BadInput(f"--keep {given.keep}: how many trials of each cell keep their weights; 0 or more")
-    root, only = _root(given), plan.patterns(getattr(given, "only", []))
-    submitted = {sweep.name: sweep for sweep in plan.remembered(root)} if retry else {}
-    sweep = submitted.get(given.sweep) or plan.load_sweep(given.sweep)
+    meant = submitted.find(given.sweep, given.root, given.data, as_submitted=bool(retry))
+    sweep, root, only = meant.sweep, meant.root, plan.patterns(getattr(given, "only", []))
     err, again = show.console(stderr=True), escape(shlex.join(["humansim", *sys.argv[1:]]))
     err.print(f"[bold]{sweep.name}[/bold]  {escape(sweep.question)}", soft_wrap=True)
+    for note in meant.notes:
+        err.print(note, soft_wrap=True, markup=False)
     with show.Terminal(sweep.base) as terminal:
         report = submit(
             sweep,
@@ -285,8 +285,7 @@ def _list(given: argparse.Namespace) -> int:
         {"name": "l2", "what": "Euclidean distance"},
         {"name": "l1", "what": "Manhattan distance"},
     ]
-    files = sorted(plan.folder_of_sweeps().glob("[!_]*.py"))
-    kinds["sweeps"] = [{"name": file.stem, "what": plan.load_sweep(str(file)).question} for file in files]
+    kinds["sweeps"] = [{"name": name, "what": plan.load_sweep(name).question} for name in plan.packaged()]
     if given.kind:
         kinds = {given.kind: kinds[given.kind]}
     if given.json:
@@ -345,12 +344,6 @@ def _score(given: argparse.Namespace) -> int:
     ]
     show.console().print(show.plain([{"what": name, "per cent": value} for name, value in rows], str(file)))
     return 0
-
-
-def _root(given: argparse.Namespace) -> "Root":
-    from humansim.root import Root
-
-    return Root.at(given.root, given.data)
 
 
 if __name__ == "__main__":

@@ -46,19 +46,15 @@ def _compare(given: argparse.Namespace) -> int:
     import pandas as pd
 
     from analysis import answers, stats
-    from humansim import plan, results, show, tables
+    from humansim import results, show, submitted, tables
     from humansim.described import run_name
     from humansim.errors import BadInput
     from humansim.root import Root
-    from humansim.spec import Trial, near
+    from humansim.spec import Trial
     from humansim.tracking import how_to_open, tracking_uri
 
     root = Root.at(given.root, given.data)
-    sweep = None
-    if given.sweep is not None:
-        submitted = {sweep.name: sweep for sweep in plan.remembered(root)}
-        if (sweep := submitted.get(given.sweep)) is None:
-            raise BadInput(f"no sweep {given.sweep!r} was submitted under {root.path}{near(given.sweep, [*submitted])}")
+    sweep = submitted.the(given.sweep, root) if given.sweep is not None else None
     sides = [_named(text, root, sweep) for text in (given.a, given.b)]
     if sides[0][0].trial.id == sides[1][0].trial.id:
         raise BadInput(f"{given.a} and {given.b} are the same trial, {sides[0][0].trial.id}")

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 import time
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
@@ -49,16 +50,17 @@ def add(
 
 
 def _plan(given: argparse.Namespace) -> int:
-    from humansim import forecast, plan, show
+    from humansim import forecast, plan, show, submitted
     from humansim.errors import BadInput
-    from humansim.root import Root
 
     if given.slots is not None and given.slots < 1:
         raise BadInput(f"--slots {given.slots}: 1 or more")
     if given.price is not None and given.price < 0:
         raise BadInput(f"--price {given.price}: 0 or more")
-    root = Root.at(given.root, given.data)
-    sweep, filters = plan.load_sweep(given.sweep), plan.patterns(given.only)
+    meant, filters = submitted.find(given.sweep, given.root, given.data), plan.patterns(given.only)
+    sweep, root = meant.sweep, meant.root
+    for note in meant.notes:
+        print(note, file=sys.stderr)
     found = plan.plan(plan.only(sweep, filters) if filters else sweep, root)
     ahead = forecast.forecast(found, root, device=given.device, slots=given.slots)
     failed: dict[str, str] = {}
@@ -117,7 +119,7 @@ def _print(given: argparse.Namespace, found: "Plan", ahead: "Forecast", weights:
 
     each = given.cells or len(found.cells) <= FEW
     rows = _rows(found, ahead, each)
-    show.console().print(show.planned(rows, f"{found.sweep.name}: {found.sweep.question}", ahead.on_gpu))
+    show.console().print(show.planned(rows, found.sweep.title, ahead.on_gpu))
     counts = found.counts()
     search = f", of which the searches will choose {found.to_ask}" if found.to_ask else ""
     to_run = counts["to run"] + counts["resumable"]

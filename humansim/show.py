@@ -30,6 +30,7 @@ from humansim.described import run_name
 from humansim.results import Failure, Outcome, Pruned, Result
 from humansim.spec import Trial
 from humansim.status import Running
+from humansim.submitted import Stage
 from humansim.tables import Table
 
 SIMULATED = "simulated judges"
@@ -260,6 +261,20 @@ def states(rows: list[tuple[str, Counter[str], str]], title: str, first: str, la
     return shown
 
 
+def stage(now: Stage | None, ago: float, to_run: int, name: str) -> str:
+    """What is going on with a sweep, in a line.
+
+    Args:
+        ago: seconds since it was submitted.
+        to_run: trials that are yet to run.
+    """
+    when = f"submitted {duration(ago)} ago"
+    if now is not None:
+        many = f", {now.done:,} of {now.total:,}" if now.total else ""
+        return f"now: {now.what}{many}  ({when}, process {now.process} on {now.node})"
+    return f"nothing runs it now ({when}); to go on: humansim sweep {name}" if to_run else ""
+
+
 def score(best: Result | None) -> str:
     """A result's validation and test scores, and which it is."""
     if best is None:
@@ -276,6 +291,8 @@ def running(trials: Sequence[Running], base: Trial) -> RichTable:
         epochs = f"{one.epoch}/{one.trial.epochs}" if one.trial.paradigm is not None else ""
         rate = "" if one.images_per_second is None else f"{one.images_per_second:.0f}"
         ago = "" if one.age is None else f"{duration(max(0.0, one.age))} ago"
+        if one.age is None and one.begun is not None:
+            ago = f"begun {duration(max(0.0, one.begun))} ago"
         name = escape(run_name(one.trial, base))
         gpu = f"{one.gpu:g}" if one.gpu else ""
         shown.add_row(one.trial.id[:8], name, epochs, _points(one.validation), rate, ago, one.node or "", gpu)

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from humansim import own, plan, probes, results
+from humansim import own, plan, probes, results, submitted
 from humansim.backbones.weights import fetch
 from humansim.errors import BadInput
 from humansim.judgements import Judgements
@@ -107,14 +107,26 @@ def submit(
     """
     whole, sweep = sweep, plan.only(sweep, only) if only else sweep
     cells = plan.cells(sweep)
-    with locked(root.sweeps / sweep.name / "lock", wait=False) as free:
+    with locked(root.sweeps / sweep.name / "lock", wait=False) as free, contextlib.ExitStack() as told:
         if not free:
             raise BadInput(f"sweep {sweep.name!r} is running already under {root.path}: humansim status {sweep.name}")
-        watcher.step("reading images and judgements")
+        note = told.enter_context(submitted.telling(root, sweep.name))
+
+        def step(what: str) -> None:
+            note(what, 0, 0)
+            watcher.step(what)
+
+        def progress(what: str, done: int, total: int) -> None:
+            note(what, done, total)
+            watcher.progress(what, done, total)
+
+        if plan.recalled(root, whole.name) is None:  # `status` knows of it from here on
+            plan.remember(whole, root)
+        step("reading images and judgements")
         data: dict[Variant, str] = {}
         judgements: dict[tuple[Variant, str], tuple[Judgements, Split]] = {}
         for trial in _one_for_each_store(cells):
-            material = prepare(trial, root, partial(watcher.progress, "decoding images"))
+            material = prepare(trial, root, partial(progress, "decoding images"))
             data[trial.source] = material.fingerprint
             judgements[trial.source, trial.protocol] = material.judgements, material.split
         before = [o for trial in plan.plan(sweep, root).known if (o := results.load(root, trial)) is not None]
@@ -126,10 +138,10 @@ def submit(
         from humansim.tracking import Tracker, tracking_uri
 
         for file in plan.missing_weights(cells):
-            watcher.step(f"downloading {file.name}")
-            fetch(file, partial(_whole, watcher, file.name))
+            step(f"downloading {file.name}")
+            fetch(file, partial(_whole, progress, file.name))
 
-        watcher.step("opening MLflow")
+        step("opening MLflow")
         tracker = Tracker(tracking_uri(root, tracking), root, sweep, watcher.note)
 
         def known(trial: Trial) -> Outcome | None:
@@ -168,7 +180,7 @@ def submit(
                 watcher.started(search.size)
                 if search.anything_to_run():
                     follow = Follow(epoch, ended)
-                    _launch(search, root, follow, sweep.name, watcher, address, serial, patience, peaks.of)
+                    _launch(search, root, follow, sweep.name, step, address, serial, patience, peaks.of)
             ended_well = True
         except KeyboardInterrupt:
             interrupted = True
@@ -237,7 +249,7 @@ def _launch(
     root: Root,
     follow: "Follow",
     name: str,
-    watcher: Watcher,
+    step: Callable[[str], None],
     address: str | None,
     serial: bool,
     patience: float | None,
@@ -247,19 +259,20 @@ def _launch(
         from humansim import train
         from humansim.launch import serial as one_by_one
 
+        step("running trials")
         one_by_one.launch(search, root, train.run, follow)
         return
-    watcher.step("starting Ray")
+    step("starting Ray")
     from humansim.launch import cluster, on_ray, trainable
 
     with cluster.connected(address), _stoppable():  # once more: Ray has taken the signal for itself
-        watcher.step("running trials")
-        waiting = partial(watcher.step, "waiting for a node that can run trials")
+        step("running trials")
+        waiting = partial(step, "waiting for a node that can run trials")
         on_ray.launch(search, root, trainable.run_here, follow, name, peak, patience or on_ray.PATIENCE, waiting)
 
 
-def _whole(watcher: Watcher, name: str, done: int, total: int | None) -> None:
-    watcher.progress(f"downloading {name}", done, total or done)
+def _whole(progress: Callable[[str, int, int], None], name: str, done: int, total: int | None) -> None:
+    progress(f"downloading {name}", done, total or done)
 
 
 def _one_for_each_store(cells: Iterable[Cell]) -> list[Trial]:

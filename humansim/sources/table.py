@@ -34,6 +34,8 @@ def table(root: Root, /, *, name: str) -> Judgements:
     """Your own judgements: the folder of that name in the data folder, with judgements.csv or .parquet."""
     if PurePosixPath(name).name != name or name == "..":
         raise BadInput(f"source.name: {name!r} is not the plain name of a folder in {root.data}")
+    if not (root.data / name).is_dir():
+        raise BadInput(f"{root.data / name}: no such folder; --data DIR names the one that {name} lies in")
     return read_table(root.data / name)
 
 
