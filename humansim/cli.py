@@ -285,7 +285,7 @@ def _list(given: argparse.Namespace) -> int:
         {"name": "l2", "what": "Euclidean distance"},
         {"name": "l1", "what": "Manhattan distance"},
     ]
-    kinds["sweeps"] = [{"name": name, "what": plan.load_sweep(name).question} for name in plan.packaged()]
+    kinds["sweeps"] = [{"name": name, "what": plan.read_sweep(file).question} for name, file in plan.packaged().items()]
     if given.kind:
         kinds = {given.kind: kinds[given.kind]}
     if given.json:

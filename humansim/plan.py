@@ -231,9 +231,7 @@ def packaged() -> dict[str, Path]:
 
 
 def load_sweep(name: str, others: Sequence[str] = ()) -> Sweep:
-    """A sweep from a Python file with `SWEEP = Sweep(...)`, or one that comes with humansim by its name.
-
-    Without a question of its own it has the first line of the file's docstring.
+    """A sweep from a Python file with `SWEEP = Sweep(...)`, or one that comes with humansim by its name, checked.
 
     Args:
         others: further names that may have been meant, for the error's sake.
@@ -249,6 +247,20 @@ def load_sweep(name: str, others: Sequence[str] = ()) -> Sweep:
             meant = f"; did you mean {name}.py?" if there else near(name, [*known, *others])
             raise BadInput(f"unknown sweep {name!r}{meant}; or give a path that ends in .py")
         file = known[name]
+    sweep = read_sweep(file)
+    try:
+        cells(sweep)
+    except BadInput as error:
+        raise BadInput(f"{file}: {error}") from None
+    return sweep
+
+
+def read_sweep(file: Path) -> Sweep:
+    """The sweep of a file; without a question of its own it has the first line of the file's docstring.
+
+    Raises:
+        BadInput: there is none, or it is wrong by itself; whether its parts exist is not looked at.
+    """
     if not file.is_file():
         raise BadInput(f"{file}: no such file")
     try:
@@ -265,10 +277,6 @@ def load_sweep(name: str, others: Sequence[str] = ()) -> Sweep:
         raise BadInput(f"{file}: it must set SWEEP = Sweep(...)")
     if not sweep.question and (doc := told.get("__doc__")):
         sweep = sweep.model_copy(update={"question": doc.strip().partition("\n")[0]})
-    try:
-        cells(sweep)
-    except BadInput as error:
-        raise BadInput(f"{file}: {error}") from None
     return sweep
 
 

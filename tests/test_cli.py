@@ -32,6 +32,20 @@ def test_help_imports_nothing_that_is_slow(arguments: list[str]) -> None:
     assert len(done.stdout.splitlines()) > 1
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [["list"], ["status"], ["plan", "metrics"], ["weights", "list"], ["status", "--watch", "0"], ["sweep", "dmo"]],
+)
+def test_what_looks_at_files_alone_imports_no_library_that_is_slow(arguments: list[str], tmp_path: Path) -> None:
+    slow = "{'torch', 'torchvision', 'timm', 'open_clip', 'ray', 'mlflow', 'optuna', 'scipy', 'requests'}"
+    code = "import sys; from humansim.cli import main; main(sys.argv[1:]);"
+    code += f"print(sorted({slow} & set(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], env=environment(), capture_output=True, text=True, check=True
+    )
+    assert done.stdout.rstrip().endswith("[]"), done.stdout
+
+
 def test_without_a_command_it_shows_its_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0
     assert "humansim demo" in capsys.readouterr().out

@@ -12,7 +12,7 @@ from test_answers import answers_of, result_of
 
 from humansim import cli_help, plan, results
 from humansim.cli import _parser, main
-from humansim.doctor import HELD, TRIES, _locks, examine
+from humansim.doctor import HELD, TRIES, _locks, checks
 from humansim.root import Root
 from humansim.spec import Sweep, Trial, Variant
 
@@ -40,7 +40,7 @@ def test_bash_completes_commands_and_options(tmp_path: Path, capsys: pytest.Capt
 
 
 def test_doctor_finds_a_usable_root(root: Root) -> None:
-    found = {one.what: one for one in examine(root)}
+    found = {one.what: one for _, every in checks(root) for one in every}
     assert found["locks"].state == "ok"
     assert found["root"].state in ("ok", "warn")
     assert found["data"].state == "warn"
@@ -60,7 +60,7 @@ def test_doctor_fails_where_the_tracking_store_does_not_answer(root: Root, capsy
 def test_doctor_fails_where_a_lock_keeps_nobody_out(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
     assert str(HELD) in TRIES
     monkeypatch.setattr("humansim.doctor.TRIES", "pass")  # the other process finds the lock free
-    assert _locks(root).state == "fail"
+    assert [one.state for one in _locks(root)] == ["fail"]
 
 
 A, B = (Trial(source=Variant("table", name="x"), backbone=Variant(name)) for name in ("pixels", "efficientnet_lite0"))
