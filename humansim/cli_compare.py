@@ -36,7 +36,7 @@ def add(
     one.set_defaults(command=_compare)
     one.add_argument("a", metavar="A", help="a trial's id, or with --sweep a backbone or AXIS=PATTERN,...")
     one.add_argument("b", metavar="B", help="likewise")
-    one.add_argument("--sweep", metavar="NAME", help="a submitted sweep, in which A and B are looked for")
+    one.add_argument("--sweep", metavar="SWEEP", help="a submitted sweep, in which A and B are looked for")
     one.add_argument(
         "--unit", choices=("query", "judgement"), default="query", help="what is independent (%(default)s)"
     )

@@ -209,8 +209,9 @@ def _cluster(address: str, root: Root) -> Iterator[Check]:
         return
     finally:
         seen.unlink(missing_ok=True)
-    yield Check("cluster", "ok", f"{address}: {len(nodes)} nodes answer" if nodes else f"{address}: no node answers")
-    here = versions()
+    here, answer = versions(), sum(not isinstance(told, str) for told in nodes.values())
+    alike = ", ".join(f"{name} {version}" for name, version in here.items())
+    yield Check("cluster", "ok", f"{address}: {answer} of {len(nodes)} nodes answer; here {alike}")
     for name, told in nodes.items():
         if isinstance(told, str):
             yield Check("node", "fail", f"{name}: {told}", "humansim, the same version, on every node")

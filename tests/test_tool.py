@@ -1,9 +1,7 @@
-"""The tool itself: help that teaches, completion, doctor, compare."""
+"""The tool itself: help that teaches, doctor, compare."""
 
 import json
 import shlex
-import subprocess
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -28,15 +26,6 @@ def test_every_help_has_an_example_that_is_a_command_and_says_what_comes_next(na
     if example.startswith("humansim "):
         _, rest = _parser().parse_known_args(shlex.split(example)[1:])
         assert all("=" in one and not one.startswith("-") for one in rest)  # AXIS=VALUE, which `main` takes anywhere
-
-
-def test_bash_completes_commands_and_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["completion", "bash"]) == 0
-    script = tmp_path / "humansim"
-    script.write_text(capsys.readouterr().out)
-    ask = f"source {script}; COMP_WORDS=(humansim stat); COMP_CWORD=1; _shtab_humansim; echo ${{COMPREPLY[@]}}"
-    done = subprocess.run(["bash", "-c", ask], capture_output=True, text=True, check=False)
-    assert "status" in done.stdout, done.stderr
 
 
 def test_doctor_finds_a_usable_root(root: Root) -> None:

@@ -37,10 +37,10 @@ def connected(address: str | None = None) -> Iterator[None]:
     except (ConnectionError, ValueError, RuntimeError) as error:
         if not address:
             raise
-        first = str(error).strip().partition("\n")[0]
+        first = str(error).strip().partition("\n")[0].rstrip(".")
         raise BadInput(
-            f"no Ray cluster answers at {address}: {first} Start one, or leave out --address and RAY_ADDRESS "
-            "to run on this machine"
+            f"no Ray cluster answers at {address}: {first}; start one, set RAY_AUTH_TOKEN if it wants a token, "
+            "or leave out --address and RAY_ADDRESS to run on this machine"
         ) from None
     try:
         yield
@@ -105,9 +105,11 @@ def on_every_node(function: Callable[..., Any], *given: Any, patience: float = 6
     asked = {}
     for node in nodes:
         there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        asked[f"{node['NodeManagerHostname']} ({node['NodeID'][:8]})"] = task.options(scheduling_strategy=there).remote(
-            *given
-        )
+        cores, gpus = (node["Resources"].get(kind, 0) for kind in ("CPU", "GPU"))
+        has = f"{cores:g} CPUs" + (f", {gpus:g} GPUs" if gpus else "")
+        asked[f"{node['NodeManagerHostname']} ({node['NodeID'][:8]}: {has})"] = task.options(
+            scheduling_strategy=there
+        ).remote(*given)
     found: dict[str, Any] = {}
     for name, reference in asked.items():
         try:
