@@ -69,6 +69,6 @@ def _completion(shell: str, whole: argparse.ArgumentParser) -> int:
         "sweeps": " ".join(plan.packaged()),
         "backbones": " ".join(entry.name for entry in backbone if not entry.is_family),
     }
-    ours = {"bash": BASH, "zsh": ZSH}
-    print(shtab.complete(whole, shell, preamble={shell: ours[shell].format(**known)}))
+    ours = {"bash": BASH, "zsh": ZSH}[shell].format(**known)
+    print(shtab.complete(whole, shell, preamble=ours))
     return 0

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from humansim.root import Root
     from humansim.spec import Cell, Trial
 
+BUSY = 1.5  # load, by cores, from which times are no longer what they would be
 FEW = 40  # cells that are listed one by one
 
 DESCRIPTION = """\
@@ -136,6 +137,9 @@ def _print(given: argparse.Namespace, found: "Plan", ahead: "Forecast", weights:
     if compared:
         ratio = f"actual / predicted {actual / predicted:.2f}"
         print(f"Finished: {compared} trials in {show.duration(actual)}, predicted {show.duration(predicted)} ({ratio})")
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    if ahead.to_run and not ahead.on_gpu and load > BUSY * cores:
+        print(f"This machine is busy (load {load:.1f} on {cores} cores): trials take longer, probes measure too much")
     if ahead.to_run and (total := _total(ahead, given.price)):
         print(total)
 

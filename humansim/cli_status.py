@@ -81,7 +81,6 @@ def _studies(given: argparse.Namespace) -> int:
 
 def _shown(found: list["Status"], one: bool) -> list[Any]:
     from humansim import show
-    from humansim.results import ENDED
 
     if not one:
         rows = [(one.sweep.name, one.states, one.stage.what if one.stage is not None else "") for one in found]
@@ -95,9 +94,7 @@ def _shown(found: list["Status"], one: bool) -> list[Any]:
     if status.running:
         parts.append(show.running(status.running, status.sweep.base))
     kinds = Counter(failure.kind for failure in status.failures)
-    to_run = sum(count for state, count in status.states.items() if state not in ENDED)
-    now = show.stage(status.stage, status.ago, to_run, status.sweep.name)
-    lines = [now] if now else []
+    lines = [now] if (now := show.stage(status)) else []
     if gpus := sum(one.gpu or 0 for one in status.running):
         lines.append(f"{gpus:g} GPUs in use")
     if kinds:

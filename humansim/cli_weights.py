@@ -41,16 +41,19 @@ def _wanted(given: argparse.Namespace) -> "list[tuple[Variant, WeightFile]]":
     """The files of backbones, of the cells of sweeps, or of every backbone with a name of its own; each once."""
     from humansim import plan, submitted
     from humansim.backbones import backbone, weights
+    from humansim.errors import BadInput
     from humansim.root import Root
-    from humansim.spec import Variant
+    from humansim.spec import Variant, near
 
     variants: list[Variant] = []
     sweeps = {*plan.packaged(), *plan.submitted(Root.where(given.root))}
     for name in given.what:
         if name.endswith(".py") or name in sweeps:
             variants += plan.backbones(plan.cells(submitted.find(name, given.root).sweep))
-        else:
+        elif name.partition(":")[0] in (known := [entry.name for entry in backbone]):
             variants.append(backbone.normal(Variant(name)))
+        else:
+            raise BadInput(f"{name!r} is no backbone, and no sweep{near(name, [*known, *sweeps])}")
     if not given.what:
         variants = [Variant(entry.name) for entry in backbone if not entry.is_family]
     found = {file: variant for variant in variants for file in weights.files_of(variant)}

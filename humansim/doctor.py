@@ -161,7 +161,10 @@ def _tracking(root: Root, given: str | None) -> Iterator[Check]:
     uri = tracking_uri(root, given)
     file = Path(uri.removeprefix("sqlite:///"))
     if uri.startswith("sqlite:///") and not file.exists():
-        yield Check("tracking", "ok", f"{uri}: not there yet, made by the first submit")
+        if file.parent.is_dir() and os.access(file.parent, os.W_OK):
+            yield Check("tracking", "ok", f"{uri}: not there yet, made by the first submit")
+        else:
+            yield Check("tracking", "fail", f"{uri}: {file.parent} is no folder that can be written to", "another")
         return
     try:
         there, newest = tracked.schema(uri)

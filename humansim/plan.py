@@ -262,7 +262,8 @@ def read_sweep(file: Path) -> Sweep:
         BadInput: there is none, or it is wrong by itself; whether its parts exist is not looked at.
     """
     if not file.is_file():
-        raise BadInput(f"{file}: no such file")
+        beside = [str(file.with_name(one.name)) for one in file.parent.glob("*.py")]
+        raise BadInput(f"{file}: no such file{near(str(file), beside, 3)}")
     try:
         told = runpy.run_path(str(file))
     except ValidationError as error:
@@ -270,8 +271,8 @@ def read_sweep(file: Path) -> Sweep:
     except BadInput as error:
         raise BadInput(f"{file}: {error}") from None
     except Exception as error:
-        line = _line_in(file, error)
-        raise BadInput(f"{file}{line}: {type(error).__name__}: {error}") from None
+        why = error.msg if isinstance(error, SyntaxError) else error
+        raise BadInput(f"{file}{_line_in(file, error)}: {type(error).__name__}: {why}") from None
     sweep = told.get("SWEEP")
     if not isinstance(sweep, Sweep):
         raise BadInput(f"{file}: it must set SWEEP = Sweep(...)")

@@ -27,10 +27,10 @@ from rich.progress import (
 from rich.table import Table as RichTable
 
 from humansim.described import run_name
-from humansim.results import Failure, Outcome, Pruned, Result
+from humansim.results import ENDED, Failure, Outcome, Pruned, Result, State
 from humansim.spec import Trial
-from humansim.status import Running
-from humansim.submitted import Stage
+from humansim.status import Running, Status
+from humansim.submitted import RUNNING
 from humansim.tables import Table
 
 SIMULATED = "simulated judges"
@@ -261,18 +261,17 @@ def states(rows: list[tuple[str, Counter[str], str]], title: str, first: str, la
     return shown
 
 
-def stage(now: Stage | None, ago: float, to_run: int, name: str) -> str:
-    """What is going on with a sweep, in a line.
-
-    Args:
-        ago: seconds since it was submitted.
-        to_run: trials that are yet to run.
-    """
-    when = f"submitted {duration(ago)} ago"
+def stage(status: Status) -> str:
+    """What is going on with a sweep, in a line; nothing where all has ended."""
+    now, when = status.stage, f"submitted {duration(status.ago)} ago"
     if now is not None:
         many = f", {now.done:,} of {now.total:,}" if now.total else ""
-        return f"now: {now.what}{many}  ({when}, process {now.process} on {now.node})"
-    return f"nothing runs it now ({when}); to go on: humansim sweep {name}" if to_run else ""
+        begun = any(status.states[state] for state in (State.RUNNING, *ENDED))
+        none = "" if begun else ", none has begun yet" if now.what == RUNNING else ""
+        return f"now: {now.what}{many}{none}  ({when}, process {now.process} on {now.node})"
+    if any(count for state, count in status.states.items() if state not in ENDED):
+        return f"nothing runs it now ({when}); to go on: humansim sweep {status.sweep.name}"
+    return ""
 
 
 def score(best: Result | None) -> str:

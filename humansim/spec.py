@@ -266,13 +266,17 @@ DEFAULTS = {
 AXES = (*Trial.model_fields, *(f"{field}.<argument>" for field in VARIANT_FIELDS))
 
 
-def near(name: str, known: Sequence[str]) -> str:
-    """'; did you mean a, b? Known: ...' to end a sentence about an unknown name; nothing where none is known."""
+def near(name: str, known: Sequence[str], most: int | None = None) -> str:
+    """'; did you mean a, b? Known: ...' to end a sentence about an unknown name; nothing where none is known.
+
+    Args:
+        most: of more names than this no list is given.
+    """
     import difflib
 
-    if not known:
-        return ""
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    if not known or (most is not None and len(known) > most):
+        return f"; did you mean {', '.join(close)}?" if close else ""
     return (f"; did you mean {', '.join(close)}?" if close else ".") + f" Known: {', '.join(known)}"
 
 

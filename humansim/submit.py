@@ -4,7 +4,7 @@ import contextlib
 import signal
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -120,8 +120,8 @@ def submit(
             note(what, done, total)
             watcher.progress(what, done, total)
 
-        if plan.recalled(root, whole.name) is None:  # `status` knows of it from here on
-            plan.remember(whole, root)
+        if plan.recalled(root, whole.name) is None:  # `status` knows of it from here on; of its data when it was read
+            plan.remember(whole, replace(root, data=root.path / "data"))
         step("reading images and judgements")
         data: dict[Variant, str] = {}
         judgements: dict[tuple[Variant, str], tuple[Judgements, Split]] = {}
@@ -259,14 +259,14 @@ def _launch(
         from humansim import train
         from humansim.launch import serial as one_by_one
 
-        step("running trials")
+        step(submitted.RUNNING)
         one_by_one.launch(search, root, train.run, follow)
         return
     step("starting Ray")
     from humansim.launch import cluster, on_ray, trainable
 
     with cluster.connected(address), _stoppable():  # once more: Ray has taken the signal for itself
-        step("running trials")
+        step(submitted.RUNNING)
         waiting = partial(step, "waiting for a node that can run trials")
         on_ray.launch(search, root, trainable.run_here, follow, name, peak, patience or on_ray.PATIENCE, waiting)
 

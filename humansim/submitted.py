@@ -26,6 +26,7 @@ from humansim.root import Root, locked, written_whole
 from humansim.spec import Frozen, Sweep, near
 
 STAGE = "stage.json"
+RUNNING = "running trials"  # the stage in which they are
 PACE = 1.0  # seconds between two notes of how far a stage has come
 
 

@@ -65,6 +65,10 @@ BAD = {
     "twice": (["run", "lr=1", "lr=2"], "lr is given twice"),
     "argument of nothing": (["run", "paradigm.margin=1"], "the trial has no paradigm, so paradigm.margin sets nothing"),
     "nothing to train": (["run", "backbone=pixels", "paradigm=triplet"], "backbone pixels has nothing to train"),
+    "neither backbone nor sweep": (
+        ["weights", "list", "pretraind"],
+        "'pretraind' is no backbone, and no sweep; did you mean pretrained,",
+    ),
     "unknown status": (["status", "nothing"], "no sweep 'nothing' was submitted"),
     "no file": (["score", "nowhere.csv"], "nowhere.csv: no such file"),
     "judges": (["score", "nowhere.csv", "--judges", "0"], "--judges 0"),
@@ -177,6 +181,19 @@ def test_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
     assert "demo" in [row["name"] for row in found["sweeps"]]
     assert main(["list", "backbones"]) == 0
     assert "efficientnet_lite0" in capsys.readouterr().out
+
+
+def test_plan_says_that_the_machine_is_busy(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "small.py").write_text(SMALL.replace('    question="Does a small sweep survive?",\n', ""))
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    for load, busy in ((5.9, False), (6.1, True)):
+        monkeypatch.setattr("os.getloadavg", lambda load=load: (load, 0.0, 0.0))
+        assert main(["plan", "small.py"]) == 0
+        out = capsys.readouterr().out
+        assert ("This machine is busy (load 6.1 on 4 cores)" in out) == busy
+        assert out.split()[0] == "small"  # no colon before a question that is not asked
 
 
 def test_plan_counts_what_would_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

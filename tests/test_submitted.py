@@ -57,7 +57,9 @@ def test_a_file_beside_that_is_not_read_is_named(root: Root, tmp_path: Path) -> 
     (tmp_path / "shoe.py").touch()
     with pytest.raises(BadInput, match=r"unknown sweep 'shoe'; did you mean shoe\.py\?"):
         submitted.find("shoe", root.path)
-    (tmp_path / "shoes.py").touch()
+    (tmp_path / "shoe.py").rename("shoes.py")
+    with pytest.raises(BadInput, match=r"^shoe\.py: no such file; did you mean shoes\.py\?"):
+        submitted.find("shoe.py", root.path)
     assert "shoes.py is read if" in submitted.find("shoes", root.path).notes[0]
 
 
@@ -87,6 +89,17 @@ def test_a_root_can_be_moved_with_the_data_in_it(tmp_path: Path) -> None:
         plan.remember(SHOES, there)
         moved = there.path.rename(tmp_path / name / "moved")
         assert submitted.find("shoes", moved).root == Root.at(moved, moved / name)
+
+
+def test_data_that_was_not_there_is_not_remembered(tmp_path: Path, root: Root) -> None:
+    (tmp_path / "shoes.py").write_text(
+        "from humansim.spec import Sweep, Trial, Variant\n"
+        "SWEEP = Sweep(name='shoes', base=Trial(source=Variant('table', name='mine'), backbone='pixels'))\n"
+    )
+    assert main(["sweep", "shoes.py", "--data", "nowhere", "--root", str(root.path)]) == 2
+    found = submitted.find("shoes", root.path)
+    assert found.root.data == root.path / "data"
+    assert not any("data" in note for note in found.notes)
 
 
 def test_the_data_folder_changes_no_trial(root: Root, tmp_path: Path) -> None:
@@ -125,6 +138,9 @@ def test_while_a_sweep_is_submitted_status_says_what_is_done(root: Root, capsys:
         note("starting Ray", 0, 0)
         assert main([*shown, "--json"]) == 0
         assert json.loads(capsys.readouterr().out)[0]["stage"]["what"] == "starting Ray"
+        note(submitted.RUNNING, 0, 0)
+        assert main(shown) == 0
+        assert "running trials, none has begun yet" in capsys.readouterr().out
     assert main(shown) == 0
     assert "nothing runs it now" in capsys.readouterr().out
 

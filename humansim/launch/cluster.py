@@ -4,6 +4,7 @@ import contextlib
 import json
 import logging
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -31,6 +32,7 @@ def connected(address: str | None = None) -> Iterator[None]:
         quiet["runtime_env"] = outside
     try:
         if address:
+            _reached(address)
             ray.init(address, **quiet)
         else:
             ray.init("local", include_dashboard=False, **quiet)
@@ -46,6 +48,21 @@ def connected(address: str | None = None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _reached(address: str) -> None:
+    """Tries whether anybody listens there: Ray itself takes minutes to find that nobody does.
+
+    Raises:
+        ConnectionError: nobody does.
+    """
+    host, colon, port = address.rpartition(":")
+    if "//" in address or not colon or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except OSError as error:
+        raise ConnectionError(error.strerror or str(error)) from None
 
 
 def _outside() -> dict[str, Any] | None:
