@@ -123,7 +123,9 @@ def on_every_node(function: Callable[..., Any], *given: Any, patience: float = 6
     for node in nodes:
         there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
         cores, gpus = (node["Resources"].get(kind, 0) for kind in ("CPU", "GPU"))
-        has = f"{cores:g} CPUs" + (f", {gpus:g} GPUs" if gpus else "")
+        has = f"{cores:g} CPU{'' if cores == 1 else 's'}" + (
+            f", {gpus:g} GPU{'' if gpus == 1 else 's'}" if gpus else ""
+        )
         asked[f"{node['NodeManagerHostname']} ({node['NodeID'][:8]}: {has})"] = task.options(
             scheduling_strategy=there
         ).remote(*given)
