@@ -34,8 +34,8 @@ EXAMPLES = """\
 examples:
   humansim demo                                    a small real sweep, in about two minutes
   humansim evaluate efficientnet_lite0 --source my_judgements
-  humansim plan sweeps/demo.py                     what would run, and what is there already
-  humansim sweep sweeps/demo.py                    run it; again: run what is missing
+  humansim plan demo                               what would run, and what is there already
+  humansim sweep demo                              run it; again: run what is missing
   humansim retry demo                              run what failed again
   humansim report pretrained thesis                what they found, on one page
   humansim score distances.csv                     another metric's distances, honest numbers"""
@@ -87,7 +87,9 @@ def _parser() -> argparse.ArgumentParser:
 
     where = argparse.ArgumentParser(add_help=False)
     where.add_argument("--root", metavar="DIR", help="all that is written lies here (HUMANSIM_ROOT, ./humansim-runs)")
-    where.add_argument("--data", metavar="DIR", help="folders of judgements by name (HUMANSIM_DATA, ROOT/data)")
+    where.add_argument(
+        "--data", metavar="DIR", help="folders of judgements by name (HUMANSIM_DATA, as submitted, ROOT/data)"
+    )
     output = argparse.ArgumentParser(add_help=False)
     output.add_argument("--json", action="store_true", help="one JSON document on standard output, nothing else there")
     track = argparse.ArgumentParser(add_help=False)

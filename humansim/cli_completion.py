@@ -3,6 +3,13 @@
 import argparse
 from typing import Any
 
+DESCRIPTION = """\
+print what a shell needs to complete commands, options, sweeps, backbones and files; the shell itself does it, at once
+
+bash, for this shell:         eval "$(humansim completion bash)"
+bash, for every later one:    humansim completion bash > ~/.local/share/bash-completion/completions/humansim
+zsh, after compinit:          eval "$(humansim completion zsh)"
+zsh, in a folder of fpath:    humansim completion zsh > ~/.zfunc/_humansim"""
 FILES, FOLDERS = ("FILE", "MODULE"), ("DIR", "FOLDER")  # placeholders that stand for these
 
 # What the shell runs at the TAB key: names known when this was printed, and sweeps that were submitted since. Colons,
@@ -43,11 +50,7 @@ def add(commands: Any, whole: argparse.ArgumentParser) -> None:
     one = commands.add_parser(
         "completion",
         help="print what a shell needs to complete commands and options",
-        description="Print what a shell needs to complete commands, options, sweeps, backbones and files; the shell "
-        'itself does it, at once.\n\nfor this shell:                       eval "$(humansim completion bash)"; '
-        "zsh: after autoload -Uz compinit && compinit\nfor every later one, bash:            humansim completion bash "
-        "> ~/.local/share/bash-completion/completions/humansim\nzsh, in a folder of its fpath:        humansim "
-        "completion zsh > ~/.zfunc/_humansim",
+        description=DESCRIPTION,
     )
     one.set_defaults(command=lambda given: _completion(given.shell, whole))
     one.add_argument("shell", choices=("bash", "zsh"))

@@ -13,19 +13,19 @@ def add(commands: Any, where: argparse.ArgumentParser, output: argparse.Argument
     one = commands.add_parser(
         "status",
         help="show what is finished, running, failed and missing",
-        description="Show what is finished, running, failed and missing, from the files under the root: it needs "
-        "neither Ray nor MLflow, and works wherever the root is seen.",
+        description="Show what is finished, running, failed and missing, and what a submit is doing, from the files\n"
+        "under the root: it needs neither Ray nor MLflow, and works wherever the root is seen.",
         parents=[where, output],
     )
     one.set_defaults(command=_status)
-    one.add_argument("sweep", metavar="SWEEP", nargs="?", help="a submitted sweep (default: all of them)")
+    one.add_argument("sweep", metavar="SWEEP", nargs="?", help="a submitted sweep, or its file (default: all of them)")
     one.add_argument(
         "--watch", nargs="?", type=float, const=5.0, metavar="S", help="again every S seconds (5), until Ctrl-C"
     )
     one = commands.add_parser(
         "studies",
         help="write a sweep's searches for optuna-dashboard",
-        description="Write a sweep's searches as Optuna studies, one a cell, each sample as it stands, for "
+        description="Write a sweep's searches as Optuna studies, one a cell, each sample as it stands, for\n"
         "optuna-dashboard; from the files under the root, also while the sweep runs.",
         parents=[where],
     )
