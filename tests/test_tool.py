@@ -2,15 +2,18 @@
 
 import json
 import shlex
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
+from sweeping import environment
 from test_answers import answers_of, result_of
 
 from humansim import cli_help, plan, results
 from humansim.cli import _parser, main
-from humansim.doctor import HELD, TRIES, _locks, checks
+from humansim.doctor import HELD, SEEN, TRIES, _locks, checks
 from humansim.root import Root
 from humansim.spec import Sweep, Trial, Variant
 
@@ -35,6 +38,21 @@ def test_doctor_finds_a_usable_root(root: Root) -> None:
     assert found["data"].state == "warn"
     assert "humansim data fetch" in found["data"].then
     assert not any(one.state == "fail" for one in found.values())
+
+
+def test_doctor_shows_variables_of_the_users_alone_and_first(root: Root) -> None:
+    """Before a library that sets some itself is imported."""
+    code = f"""
+from humansim import doctor, show
+from humansim.root import Root
+what, found = next(doctor.checks(Root.at({str(root.path)!r})))
+print(what, *(one.found for one in found))
+"""
+    seen = {name: value for name, value in environment().items() if not name.startswith(SEEN)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=seen | {"MLFLOW_X": "1"}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "environment MLFLOW_X=1\n"
 
 
 def test_doctor_fails_where_the_tracking_store_does_not_answer(root: Root, capsys: pytest.CaptureFixture[str]) -> None:
