@@ -192,7 +192,9 @@ def _best(text: str, found: "Iterable[Result]", sweep: "Sweep") -> "Result":
     import fnmatch
 
     from humansim.errors import BadInput
+    from humansim.spec import near
 
+    found = list(found)
     parts = [one if "=" in one else f"backbone={one}" for one in text.split(",")]
     wanted = dict(part.split("=", 1) for part in parts)
     alone = "paradigm" not in wanted and not any(axis.startswith("paradigm.") for axis in wanted)
@@ -206,5 +208,6 @@ def _best(text: str, found: "Iterable[Result]", sweep: "Sweep") -> "Result":
             fits.append(one)
     if not fits:
         how = "a fine-tuned one needs paradigm=..., or paradigm='*'" if alone else "humansim plan lists its cells"
-        raise BadInput(f"{text!r}: nothing like that has finished in {sweep.name}; {how}")
+        others = near(wanted.get("backbone", ""), sorted({str(one.trial.backbone) for one in found}))
+        raise BadInput(f"{text!r}: nothing like that has finished in {sweep.name}; {how}{others}")
     return min(fits, key=lambda one: (-one.mean("validation") if one.mean("validation") >= 0 else 1.0, one.finished))

@@ -111,6 +111,7 @@ def _differences(one: pd.DataFrame, two: pd.DataFrame) -> dict[str, float]:
     [
         ("pixels", "pixels", "are the same trial"),
         ("pixels", "resnet50", "'resnet50': nothing like that has finished in two; a fine-tuned one needs paradigm"),
+        ("pixels", "pixel", "or paradigm='*'; did you mean pixels? Known: efficientnet_lite0, pixels"),
     ],
 )
 def test_compare_says_what_it_did_not_find(
