@@ -92,7 +92,8 @@ def _shown(found: list["Status"], one: bool) -> list[Any]:
         return [show.states(rows, "sweeps", "sweep")] if rows else []
     status = found[0]
     rows = [
-        (f"{group.backbone} {group.paradigm}".strip(), group.states, show.score(group.best)) for group in status.groups
+        (f"{group.backbone} {group.paradigm}".strip(), group.states, show.score(group.best, group.tied))
+        for group in status.groups
     ]
     rows.append(("all", status.states, ""))
     title = f"{status.sweep.name}: {status.sweep.question}"
@@ -122,6 +123,7 @@ def _document(status: "Status") -> dict[str, Any]:
                 "paradigm": group.paradigm,
                 "states": group.states,
                 "best": None if group.best is None else group.best.trial.id,
+                "tied_on_validation": group.tied,
             }
             for group in status.groups
         ],

@@ -260,11 +260,12 @@ def states(rows: list[tuple[str, Counter[str], str]], title: str, first: str, la
     return shown
 
 
-def score(best: Result | None) -> str:
-    """A result's validation and test scores, and which it is."""
+def score(best: Result | None, tied: int = 1) -> str:
+    """A result's validation and test scores, which it is, and of how many that are as good on validation."""
     if best is None:
         return ""
-    return f"{_points(best.mean('validation'))} (test {_points(best.mean('test'))}), {best.trial.id[:8]}"
+    equals = f", first of {tied} equals" if tied > 1 else ""
+    return f"{_points(best.mean('validation'))} (test {_points(best.mean('test'))}), {best.trial.id[:8]}{equals}"
 
 
 def running(trials: Sequence[Running], base: Trial) -> RichTable:

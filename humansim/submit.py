@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from humansim import own, plan, probes, results
+from humansim import audit, own, plan, probes, results
 from humansim.backbones.weights import fetch
 from humansim.errors import BadInput
 from humansim.judgements import Judgements
@@ -112,11 +112,17 @@ def submit(
             raise BadInput(f"sweep {sweep.name!r} is running already under {root.path}: humansim status {sweep.name}")
         watcher.step("reading images and judgements")
         data: dict[Variant, str] = {}
+        warned: dict[str, None] = {}
         judgements: dict[tuple[Variant, str], tuple[Judgements, Split]] = {}
         for trial in _one_for_each_store(cells):
             material = prepare(trial, root, partial(watcher.progress, "decoding images"))
             data[trial.source] = material.fingerprint
             judgements[trial.source, trial.protocol] = material.judgements, material.split
+            if trial.paradigm is not None:
+                same = audit.same_images(material.store.contents)
+                warned[audit.warned(material.judgements, material.split, same)] = None
+        for told in filter(None, warned):
+            watcher.note(told)
         before = [o for trial in plan.plan(sweep, root).known if (o := results.load(root, trial)) is not None]
         check_unmixed(before, data)
         plan.remember(whole, root)

@@ -24,6 +24,11 @@ def kind(result: Result) -> str:
     return "contaminated" if result.provenance["shared"].get("contaminated") else "fine-tuned"
 
 
+def counted(n: int, one: str) -> str:
+    """Things and how many there are, as a person writes it: "1 set", "1,200 triplets"."""
+    return f"{n:,} {one if n == 1 else f'{one}s'}"
+
+
 def of_sweep(best: Iterable[tuple[Cell, Result | None]]) -> Table:
     """One row for each cell, of its best trial by validation score, on the test part; chance and ceilings around.
 

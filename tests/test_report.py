@@ -240,6 +240,7 @@ def test_every_number_of_the_verdicts_is_the_verdicts_own(page: Element, folder:
             else "nothing to test it on has finished"
         ) in section
         assert verdict.would_decide in section
+        assert (verdict.outcome == "untested") == (number == 9)
         assert all(told in section for told in verdict.partial)
         assert HYPOTHESES[number - 1].file in section
         for other in (markdown, latex):
