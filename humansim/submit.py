@@ -14,7 +14,7 @@ from humansim.backbones.weights import fetch
 from humansim.errors import BadInput
 from humansim.judgements import Judgements
 from humansim.lengths import Lengths
-from humansim.material import prepare, resize_of
+from humansim.material import Material, prepare, resize_of
 from humansim.plan import Ledger
 from humansim.results import ENDED, Failure, Kind, Outcome, Result
 from humansim.retention import Retention
@@ -118,9 +118,7 @@ def submit(
             material = prepare(trial, root, partial(watcher.progress, "decoding images"))
             data[trial.source] = material.fingerprint
             judgements[trial.source, trial.protocol] = material.judgements, material.split
-            if trial.paradigm is not None:
-                same = audit.same_images(material.store.contents)
-                warned[audit.warned(material.judgements, material.split, same)] = None
+            warned[_warned(material)] = None
         for told in filter(None, warned):
             watcher.note(told)
         before = [o for trial in plan.plan(sweep, root).known if (o := results.load(root, trial)) is not None]
@@ -199,8 +197,13 @@ def run_here(trials: Sequence[Trial], sweep: Sweep, root: Root, watcher: Watcher
     """
     watcher.step("reading images and judgements")
     data = {}
+    warned: dict[str, None] = {}
     for trial in trials:
-        data[trial.source] = prepare(trial, root, partial(watcher.progress, "decoding images")).fingerprint
+        material = prepare(trial, root, partial(watcher.progress, "decoding images"))
+        data[trial.source] = material.fingerprint
+        warned[_warned(material)] = None
+    for told in filter(None, warned):
+        watcher.note(told)
     check_unmixed([o for trial in trials if (o := results.load(root, trial)) is not None], data)
     from humansim import train
     from humansim.launch import raised
@@ -262,6 +265,13 @@ def _launch(
         watcher.step("running trials")
         waiting = partial(watcher.step, "waiting for a node that can run trials")
         on_ray.launch(search, root, on_ray.run_here, follow, name, peak, patience or on_ray.PATIENCE, waiting)
+
+
+def _warned(material: Material) -> str:
+    """What one should know of the data before anything is fitted on it; empty if nothing, or nothing is fitted."""
+    if material.fit is None:
+        return ""
+    return audit.warned(material.judgements, material.split, audit.same_images(material.store.contents))
 
 
 def _whole(watcher: Watcher, name: str, done: int, total: int | None) -> None:

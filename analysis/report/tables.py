@@ -284,9 +284,9 @@ def gained(found: Sequence[Gain], trials: pd.DataFrame) -> Table | None:
     named = labels(trials)
     rows = tuple(
         (
-            *(named[one.cell], percent(one.validation), percent(one.score), percent(one.came)),
-            *(points(one.difference.value), between(one.difference.interval())),
-            *(p_value(one.difference.p()), f"{one.difference.n:,}", one.means),
+            *(named[one.cell], one.means, points(one.difference.value), between(one.difference.interval())),
+            *(p_value(one.difference.p()), percent(one.score), percent(one.came), percent(one.validation)),
+            f"{one.difference.n:,}",
         )
         for one in found
     )
@@ -300,9 +300,9 @@ def gained(found: Sequence[Gain], trials: pd.DataFrame) -> Table | None:
         for one in found
     )
     columns = (
-        *(Column("Fine-tuned"), Column("Validation", "number"), Column("On test", "number")),
-        *(Column("As it came", "number"), Column("Gain", "number"), Column("95 % interval", "number")),
-        *(Column("p", "number"), Column("Triplets", "number"), Column("What it says")),
+        *(Column("Fine-tuned"), Column("What it says"), Column("Gain", "number"), Column("95 % interval", "number")),
+        *(Column("p", "number"), Column("On test", "number"), Column("As it came", "number")),
+        *(Column("Validation", "number"), Column("Triplets", "number")),
     )
     caption = (
         "What fine-tuning gained: of each backbone the fine-tuned model that is best on validation, and the backbone "
@@ -323,7 +323,7 @@ def tuned(trials: pd.DataFrame, answers: Answers) -> list[Table]:
         if trained.empty:
             continue
         by = [name for name in ("model", "paradigm", "fit_on") if name in trained]
-        best = chosen(trained.fillna({"fit_on": ""}) if "fit_on" in by else trained, by)
+        best = chosen(trained.astype({"fit_on": object}).fillna({"fit_on": ""}) if "fit_on" in by else trained, by)
         of_cell = _means(scored, best)
         before = _means(scored, some[some["paradigm"].isna() & (some["kind"] != "floor")])
         known = [*(name for name in PARADIGMS if name in set(best["paradigm"]))]
