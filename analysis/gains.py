@@ -47,10 +47,12 @@ class Gain:
         if low > 0 or high < 0:
             said = "it helped" if low > 0 else "it did harm"
         elif (enough := would_tell(self.difference)) is not None:
-            said = f"undecided: an effect of this size takes {enough}"
+            said = (
+                f"undecided: to tell an effect of this size takes {enough} (there are {self.difference.n:,})"
+            )
         else:
             said = "no difference" if self.difference.value == 0 else "too few queries to tell"
-        return said + (", for this seed" if self.difference.repeats == 1 else "")
+        return said + ("; of one training, which says nothing of other seeds" if self.difference.repeats == 1 else "")
 
 
 def gains(trials: pd.DataFrame, answers: Answers) -> list[Gain]:

@@ -289,7 +289,7 @@ def test_on_ones_own_judgements_the_studys_hypotheses_are_one_line(own: Path) ->
         assert "undecided: Cosine" not in told
         assert "H3. " not in told
         assert "large vision models" not in told.lower()
-    assert "Untested: H1, H2, H3, H4, H5, H6, H7, H8, H9 of the study" in (own / report.PAGE).read_text()
+    assert "on these judgements: H1, H2, H3, H4, H5, H6, H7, H8, H9." in (own / report.PAGE).read_text()
     exact = pd.read_csv(own / "data" / "verdicts.csv")
     assert exact["outcome"].tolist() == ["untested"] * 9
     assert exact["tested_on"].tolist() == ["nothing"] * 9

@@ -121,7 +121,7 @@ def write(
     """
     tell("tables")
     of_study = bool(set(answers.sets) & set(SETS))
-    told = {number: one for number, one in judged.items() if of_study or one.outcome != "untested"}
+    told = {number: one for number, one in judged.items() if of_study or _backbones(one, trials) > 1}
     held = ceilings.table(trials, answers)
     pages = {
         trial: f"{store.page}/runs/{run}" for one in sweeps for store in one.stores for trial, run in store.runs.items()
@@ -131,7 +131,7 @@ def write(
     leaked = tables.leaked(leakage(trials, answers))
     untuned, tuned = tables.untuned(trials, answers, held), tables.tuned(trials, answers)
     measures, sets = tables.measures(trials, answers), tables.of_sets(answers)
-    gain = tables.gained(gained, trials)
+    gain = tables.gained(gained, trials, untuned)
     every, runs = tables.every(trials, answers, held), tables.runs(trials, answers, judged, pages)
     parts = {number: tables.parts(number, verdict) for number, verdict in told.items()}
     shown = tables.in_order([verdicts, sets, leaked, untuned, gain, *tuned, measures, *parts.values(), every, runs])
@@ -146,7 +146,7 @@ def write(
         "simulated": _simulated(trials),
         "of_study": of_study,
         "answer": [*([] if of_study else _found(trials, answers, gained, untuned)), *_answer(told, untuned, of_study)],
-        "untested": _untested([number for number in judged if number not in told]),
+        "untested": _untested({number: one for number, one in judged.items() if number not in told}),
         "partial": _partial(sweeps),
         "sweeps": sweeps,
         "trials": trials,
@@ -233,11 +233,14 @@ def _simulated(trials: pd.DataFrame) -> str:
 def _found(trials: pd.DataFrame, answers: Answers, gained: Sequence[Gain], untuned: Table | None) -> list[str]:
     """What somebody who brought judgements came for, in a few sentences: did fine-tuning help, and which is best."""
     named = tables.labels(trials)
+    floors = untuned.exact[untuned.exact["kind"] == "floor"] if untuned is not None else pd.DataFrame({"score": []})
+    highest = floors["score"].max()
     told = [
         f"Fine-tuned minus pretrained on test, {one.model}: {tables.points(one.difference.value)} points of 2AFC "
         f"{tables.between(one.difference.interval())}, p {tables.p_value(one.difference.p())}, on "
         f"{counted(one.difference.n, 'triplet')}: {one.means}. That is {named[one.cell]} "
-        f"({tables.percent(one.score)} %), {_best_of(one.tied, 'fine-tuned models')} on validation, against the "
+        f"({tables.percent(one.score)} %{tables.BELOW if one.score < highest else ''}), "
+        f"{_best_of(one.tied, 'fine-tuned models')} on validation, against the "
         f"backbone as it came ({tables.percent(one.came)} %)."
         for one in gained[:FEW]
     ]
@@ -250,19 +253,19 @@ def _found(trials: pd.DataFrame, answers: Answers, gained: Sequence[Gain], untun
     score = estimate(answers, mean([(cell, measure)], sets))
     models = trials.sort_values("seed") if "seed" in trials else trials
     tied = int((models.drop_duplicates("cell")["validation"] == first["validation"]).sum())
-    floors = untuned.exact[untuned.exact["kind"] == "floor"] if untuned is not None else pd.DataFrame()
     beside = [f"the floor {row['model']} {tables.percent(row['score'])}" for _, row in floors.iterrows()]
     came = [one for one in gained if one.model == first["model"] and one.before != cell]
     beside += [f"{one.model} as it came {tables.percent(one.came)}" for one in came]
     people = answers.people().loc[sets].mean(skipna=False)
     beside += [f"a fresh judge {tables.percent(people['fresh_judge'])}"] if people["fresh_judge"] >= 0 else []
     beside += [f"the best possible {tables.percent(people['best'])}, chance {tables.percent(CHANCE)}"]
-    below = first["kind"] != "floor" and len(floors) and score.value < floors["score"].max()
+    below = first["kind"] != "floor" and score.value < highest
     told.append(
         f"{_best_of(tied, 'models').capitalize()} on validation is {named[cell]} "
         f"({tables.percent(first['validation'])} %). On test it scores {tables.percent(score.value)} % "
         f"{tables.between(score.interval(), tables.percent)}; beside it: {', '.join(beside)}."
         f"{' It is below the floor.' if below else ''}"
+        f"{' No model is above this floor on validation.' if first['kind'] == 'floor' else ''}"
     )
     return told
 
@@ -271,15 +274,23 @@ def _best_of(tied: int, which: str) -> str:
     return "the best" if tied < 2 else f"the first to finish of {tied} {which} that are best"
 
 
-def _untested(numbers: Sequence[int]) -> str:
+def _backbones(verdict: Verdict, trials: pd.DataFrame) -> int:
+    """How many backbones a verdict rests on."""
+    return int(trials.loc[trials["cell"].isin(tables.rests_on(verdict)), "model"].nunique())
+
+
+def _untested(left: Mapping[int, Verdict]) -> str:
     """One line for the study's hypotheses that somebody else's judgements cannot test; empty if there are none."""
-    if not numbers:
-        return ""
-    which = ", ".join(f"H{number}" for number in numbers)
-    return (
-        f"Untested: {which} of the study's nine hypotheses. They compare its backbones and paradigms with each other, "
-        "and nothing that they could compare was evaluated on these judgements."
+    untested, one = (
+        ", ".join(f"H{number}" for number, verdict in left.items() if (verdict.outcome == "untested") == side)
+        for side in (True, False)
     )
+    told = "The study's nine hypotheses compare many backbones and ways to fine-tune."
+    told += f" Untested, because nothing that they compare was evaluated on these judgements: {untested}." * bool(
+        untested
+    )
+    told += f" On one backbone alone, which tells nothing of others: {one}." * bool(one)
+    return told * bool(left)
 
 
 def _answer(judged: Mapping[int, Verdict], untuned: Table | None, of_study: bool) -> list[str]:

@@ -277,14 +277,16 @@ def untuned(trials: pd.DataFrame, answers: Answers, held: pd.DataFrame) -> Table
     return Table("models", caption, columns, tuple(rows), exact, frozenset({0, 1, len(rows) - 1}))
 
 
-def gained(found: Sequence[Gain], trials: pd.DataFrame) -> Table | None:
-    """What fine-tuning gained over each backbone as it came, paired."""
+def gained(found: Sequence[Gain], trials: pd.DataFrame, untuned: Table | None) -> Table | None:
+    """What fine-tuning gained over each backbone as it came, paired; what is below the floor is marked."""
     if not found:
         return None
     named = labels(trials)
+    floor = np.nan if untuned is None else untuned.exact.loc[untuned.exact["kind"] == "floor", "score"].max()
     rows = tuple(
         (
-            *(named[one.cell], one.means, points(one.difference.value), between(one.difference.interval())),
+            *(named[one.cell] + (BELOW if one.score < floor else ""), one.means),
+            *(points(one.difference.value), between(one.difference.interval())),
             *(p_value(one.difference.p()), percent(one.score), percent(one.came), percent(one.validation)),
             f"{one.difference.n:,}",
         )
