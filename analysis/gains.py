@@ -47,9 +47,7 @@ class Gain:
         if low > 0 or high < 0:
             said = "it helped" if low > 0 else "it did harm"
         elif (enough := would_tell(self.difference)) is not None:
-            said = (
-                f"undecided: to tell an effect of this size takes {enough} (there are {self.difference.n:,})"
-            )
+            said = f"undecided: to tell an effect of this size takes {enough} (there are {self.difference.n:,})"
         else:
             said = "no difference" if self.difference.value == 0 else "too few queries to tell"
         return said + ("; of one training, which says nothing of other seeds" if self.difference.repeats == 1 else "")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from humansim import __version__, registered
+from humansim.audit import of_images
 from humansim.backbones.module import Scorer
 from humansim.download import sha256_of
 from humansim.embedder import Embedder
@@ -79,6 +80,8 @@ def register(metric: Metric, name: str, *, root: str | Path | None = None, track
     judges = "simulated judges" if facts.simulated else "people"
     tags = {"trial_id": facts.result.trial.id, "judges": judges, "sweep": ", ".join(facts.sweeps) or "unknown"}
     tags["contaminated"] = str(bool(facts.result.provenance["shared"].get("contaminated"))).lower()
+    if facts.result.trial.paradigm is not None:
+        tags["fit_and_test_share"] = f"{of_images(facts.result.provenance['shared'])} images"
     with tempfile.TemporaryDirectory() as aside:
         write_folder(metric, Path(aside) / "metric")
         return registered.register(Path(aside) / "metric", name, registered.uri_of(root, tracking), tags)

@@ -33,6 +33,7 @@ from humansim.status import Running
 from humansim.tables import Table
 
 SIMULATED = "simulated judges"
+MODELS = ("metric", "pretrained", "fine-tuned", "contaminated")  # what is held against the floor
 MANY = 4  # sets that stand side by side with their intervals
 WIDE = 9  # models that do
 STATES = ("finished", "pruned", "running", "resumable", "to run", "failed")
@@ -184,6 +185,19 @@ def scores(table: Table, title: str, simulated: bool) -> list[RichTable]:
     models.add_column("", no_wrap=True)
     for axis in axes:
         models.add_column(escape(axis), overflow="fold")
+    floor = {
+        name: max(
+            (row["sets"][name]["score"] for row in table if row["kind"] == "floor" and name in row["sets"]), default=0
+        )
+        for name in sets
+    }
+
+    def below(row: dict[str, Any], names: Sequence[str]) -> bool:
+        scored = row["kind"] in MODELS and all(name in row["sets"] for name in names)
+        return scored and sum(row["sets"][name]["score"] - floor[name] for name in names) < 0
+
+    each_by_itself = [sets] if many else [[name] for name in sets]
+    marked = any(below(row, names) for row in table for names in each_by_itself)
     validated = any("validation" in row for row in table)
     if validated:
         models.add_column("validation", justify="right", no_wrap=True)
@@ -196,20 +210,23 @@ def scores(table: Table, title: str, simulated: bool) -> list[RichTable]:
             cells.append(_points(row.get("validation")))
         if many:
             whole = all(name in row["sets"] for name in sets)
-            cells.append(_points(sum(row["sets"][name]["score"] for name in sets) / len(sets)) if whole else "")
+            mean = _points(sum(row["sets"][name]["score"] for name in sets) / len(sets)) if whole else ""
+            cells.append(mean + (" ↓" if below(row, sets) else "  " * marked))
         else:
             for name in sets:
                 score = row["sets"].get(name, {})
                 low, high = score.get("low"), score.get("high")
                 interval = f" [{100 * low:.1f}, {100 * high:.1f}]" if low is not None and high is not None else ""
-                cells.append(_points(score.get("score")) + interval)
+                mark = " ↓" if below(row, [name]) else "  " * marked
+                cells.append(_points(score.get("score")) + interval + mark)
         models.add_row(*map(escape, cells))
-    about = "2AFC score in per cent, soft credit"
+    about, note = "2AFC score in per cent, soft credit", "↓: below the floor"
     if not many:
-        models.caption = escape(f"{about}, [95 % interval, bootstrap over queries or judgement trials]")
+        told = f"{about}, [95 % interval, bootstrap over queries or judgement trials]"
+        models.caption = escape(told + f"; {note}" * marked)
         return [models]
-    if left_out:
-        models.caption = f"the {MOST} fine-tuned ones of the highest means; {left_out} others are left out"
+    fewer = f"the {MOST} fine-tuned ones of the highest means; {left_out} others are left out"
+    models.caption = "; ".join([note] * marked + [fewer] * bool(left_out)) or None
     each = RichTable(title="each set", title_justify="left", caption_justify="left")
     wide = len(table) > WIDE
     half = "" if wide else ", ± half the 95 % interval, bootstrap over queries or judgement trials"

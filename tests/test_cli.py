@@ -132,6 +132,24 @@ def test_what_is_shown_is_shown_as_it_is_written(capsys: pytest.CaptureFixture[s
         assert text in shown
 
 
+@pytest.mark.parametrize("count", [1, 11])
+def test_a_score_below_the_floor_is_marked(count: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of one set and of the mean of many; a floor, chance and people are not held against it."""
+    from humansim import show
+
+    scores = {"floor": 0.6, "chance": 0.5, "pretrained": 0.55, "fine-tuned": 0.65}
+    table = [
+        {"kind": kind, "axes": {}, "sets": {f"some/{i}": {"score": score} for i in range(count)}}
+        for kind, score in scores.items()
+    ]
+    show.console().print(*show.scores(table, "title", simulated=False))
+    shown = capsys.readouterr().out
+    (marked,) = [line for line in shown.splitlines() if "↓ " in line and "│" in line]
+    assert "pretrained" in marked
+    assert "55.00 ↓" in marked
+    assert "↓: below the floor" in " ".join(shown.split())
+
+
 def test_many_sets_stand_one_a_row(capsys: pytest.CaptureFixture[str]) -> None:
     """Eleven intervals side by side fit no terminal: a table of models with their means, and one of the sets."""
     from humansim import show

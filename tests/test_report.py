@@ -280,6 +280,7 @@ def test_on_ones_own_judgements_the_summary_says_what_fine_tuning_gained(own: Pa
     assert "on validation is " in summary
     assert "the floor pixels " in summary
     assert "a fresh judge " in summary
+    assert "Fit and test share 40 of 40 images: scores after fine-tuning are of new judgements" in summary
 
 
 def test_on_ones_own_judgements_the_studys_hypotheses_are_one_line(own: Path) -> None:

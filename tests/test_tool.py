@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from test_answers import answers_of, result_of
 
-from humansim import cli_help, plan, results
+from humansim import cli_help, plan, results, tables
 from humansim.cli import _parser, main
 from humansim.doctor import HELD, TRIES, _locks, examine
 from humansim.root import Root
@@ -88,6 +88,16 @@ def test_compare_gives_the_paired_difference_of_each_set(submitted: Root, capsys
     for name, expected in _differences(*frames).items():
         assert rows[name]["difference"] == pytest.approx(expected)
         assert rows[name]["low"] <= expected <= rows[name]["high"]
+
+
+def test_a_sweeps_table_tells_of_every_axis_that_any_of_its_cells_names() -> None:
+    """A fine-tuned cell that takes its backbone from the base has that backbone in its row, no blank."""
+    sweep = Sweep(name="s", base=B, grid=[{"backbone": ["pixels"]}, {"paradigm": ["triplet"], "lr": [1e-3]}])
+    rows = tables.of_sweep((cell, result_of(cell.trial, answers_of(cell.trial))) for cell in plan.cells(sweep))
+    assert [row["axes"] for row in rows if "trial" in row] == [
+        {"backbone": "pixels"},
+        {"backbone": "efficientnet_lite0", "paradigm": "triplet", "lr": 1e-3},
+    ]
 
 
 def test_equals_on_validation_are_counted_and_the_first_to_finish_is_taken(

@@ -145,7 +145,10 @@ def write(
         "date": datetime.datetime.now(datetime.UTC).strftime("%d %B %Y, %H:%M UTC"),
         "simulated": _simulated(trials),
         "of_study": of_study,
-        "answer": [*([] if of_study else _found(trials, answers, gained, untuned)), *_answer(told, untuned, of_study)],
+        "answer": [
+            *([] if of_study else [*_found(trials, answers, gained, untuned), *_seen(trials)]),
+            *_answer(told, untuned, of_study),
+        ],
         "untested": _untested({number: one for number, one in judged.items() if number not in told}),
         "partial": _partial(sweeps),
         "sweeps": sweeps,
@@ -268,6 +271,19 @@ def _found(trials: pd.DataFrame, answers: Answers, gained: Sequence[Gain], untun
         f"{' No model is above this floor on validation.' if first['kind'] == 'floor' else ''}"
     )
     return told
+
+
+def _seen(trials: pd.DataFrame) -> list[str]:
+    """Of what scores on test speak, where fine-tuning has seen the images of the test part."""
+    if "paradigm" not in trials or "shared.test.images" not in trials:
+        return []
+    trained = trials[trials["paradigm"].notna() & ~trials["contaminated"]]
+    if not (count := trained["shared.test.images"].max()) > 0:
+        return []
+    return [
+        f"Fit and test share {_of_all(int(count), trained)} images: scores after fine-tuning are of new judgements on "
+        "these images, and say nothing of images that nobody has seen."
+    ]
 
 
 def _best_of(tied: int, which: str) -> str:
