@@ -261,6 +261,8 @@ def test_an_exported_folder_is_the_same_metric(trial: Trial, root: Root, tmp_pat
     assert torch.equal(again.distance(pictures[0], pictures), metric.distance(pictures[0], pictures))
     assert again.facts == metric.facts
     card = (tmp_path / "given" / "README.md").read_text()
+    if trial == TUNED:
+        assert "shares with the test part: 0 of " in card
     for said in ("judges were simulated", trial.id, "licence of the weights", "2AFC on the test part"):
         assert said in card
     with pytest.raises(BadInput, match="it is there already"):
@@ -353,7 +355,12 @@ def test_the_command(root: Root, tmp_path: Path, capsys: pytest.CaptureFixture[s
     to = tmp_path / "given"
     assert cli.main(["export", TUNED.id, "--to", str(to), "--program", "--root", str(root.path)]) == 0
     assert sorted(file.name for file in to.iterdir()) == ["README.md", "config.json", "embed.pt2", "model.safetensors"]
-    assert "The judges were simulated." in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "The judges were simulated." in said
+    assert said.startswith("Metric: ")
+    assert f"(fine-tuned), trial {TUNED.id}\n" in said
+    assert cli.main(["export", PLAIN.id, "--to", str(tmp_path / "floor"), "--root", str(root.path)]) == 0
+    assert "It is a floor" in capsys.readouterr().out  # a sweep's best by validation may be one
     assert cli.main(["export", TUNED.id, "--to", str(to), "--root", str(root.path)]) == 2
     assert cli.main(["export", TUNED.id, "--root", str(root.path)]) == 2
     assert cli.main(["export", "0" * 16, "--to", str(tmp_path / "b"), "--root", str(root.path)]) == 2
@@ -422,6 +429,8 @@ def test_registered_it_is_loaded_again_and_serves(shoes: Path, root: Root, monke
 
         mlflow.set_tracking_uri(uri)
         served = mlflow.pyfunc.load_model("models:/shoes/1")
+        tags = mlflow.MlflowClient(uri).get_model_version("shoes", "1").tags
+    assert tags["fit_and_test_share"].startswith("0 of ")
     sent = [base64.b64encode((shoes / f"{name}.png").read_bytes()).decode() for name in ("query", "a", "b")]
     rows = pd.DataFrame([sent, ["query.png", "a.png", "b.png"]], columns=["query", "a", "b"])
     found = served.predict(rows)
