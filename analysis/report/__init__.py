@@ -444,13 +444,13 @@ def _made(trials: pd.DataFrame) -> list[tuple[str, str]]:
     ]
     gpus = [name for name in devices.index if not name.startswith(("cpu", "unknown"))]
     spent = devices.loc[gpus or devices.index, "sum"].sum() / 3600
-    summed = "each trial's own time summed; those that shared a"
+    kind = "GPU" if gpus else "CPU" if devices.index.str.startswith("cpu").any() else "device"
     seeds = sorted({int(seed) for seed in trials["seed"].dropna()}) if "seed" in trials else []
     when = [datetime.datetime.fromtimestamp(trials["finished"].agg(end) / 1000, datetime.UTC) for end in ("min", "max")]
     return [
         ("Trials finished", " to ".join(dict.fromkeys(f"{one:%d %B %Y}" for one in when))),
         ("Hardware", "; ".join(hours)),
-        ("GPU-hours" if gpus else "CPU-hours", f"{spent:,.2f}, {summed} {'GPU' if gpus else 'CPU'} count in full"),
+        (f"{kind}-hours", f"{spent:,.2f}, each trial's own time summed; those that shared a {kind} count in full"),
         ("Seeds of the fine-tunings", ", ".join(map(str, seeds)) or "none: nothing was trained"),
         ("Versions", ", ".join(f"{name} {version}" for name, version in versions.items()) or "not recorded"),
         ("Data, SHA-256", ", ".join(sorted({str(data)[:16] for data in trials["data"]}))),
