@@ -31,8 +31,8 @@ def groups(trials: pd.DataFrame, answers: Answers) -> list[Group]:
     """The best model as it comes, the best fine-tuned one, and the GOOD best, each network once; as far as there are.
 
     Best by the mean over sets of the reported measure's 2AFC score, of those that were scored on most sets; of the
-    fine-tuned ones, among which a search has chosen, on validation, as everywhere (`answers.chosen`). Floors, and what was
-    fitted on what it is evaluated on, are left out; of repeats the lowest seed stands for all.
+    fine-tuned ones, among which a search has chosen, on validation, as everywhere (`answers.chosen`). Floors, and what
+    was fitted on what it is evaluated on, are left out; of repeats the lowest seed stands for all.
     """
     scored = answers.scores()
     own = scored[scored["measure"] == scored["cell"].map(dict(zip(trials["cell"], trials["measure"], strict=True)))]

@@ -283,6 +283,15 @@ def test_on_ones_own_judgements_the_summary_says_what_fine_tuning_gained(own: Pa
     assert "Fit and test share 40 of 40 images: scores after fine-tuning are of new judgements" in summary
 
 
+def test_without_fine_tuning_the_summary_says_which_model_is_best_as_it_comes(tmp_path: Path) -> None:
+    trials, answers = gathered(made(trial) for trial in (PRETRAINED, BASE))
+    report.write(trials, answers, verdicts(trials, answers), tmp_path)
+    summary = (tmp_path / report.TEXT).read_text().partition("## Summary")[2].partition("## ")[0].replace("\\", "")
+    assert "The best model as it comes is efficientnet_lite0: " in summary
+    assert "Fine-tuned minus pretrained" not in summary
+    assert "nine hypotheses" in summary
+
+
 def test_on_ones_own_judgements_the_studys_hypotheses_are_one_line(own: Path) -> None:
     """Nothing can test them: no row, no section, no figure; the exact table says so of each."""
     for name in (report.PAGE, report.TEXT, report.LATEX):

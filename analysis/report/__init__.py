@@ -121,6 +121,7 @@ def write(
     """
     tell("tables")
     of_study = bool(set(answers.sets) & set(SETS))
+    trained = "paradigm" in trials and bool(trials["paradigm"].notna().any())
     told = {number: one for number, one in judged.items() if of_study or _backbones(one, trials) > 1}
     held = ceilings.table(trials, answers)
     pages = {
@@ -146,8 +147,8 @@ def write(
         "simulated": _simulated(trials),
         "of_study": of_study,
         "answer": [
-            *([] if of_study else [*_found(trials, answers, gained, untuned), *_seen(trials)]),
-            *_answer(told, untuned, of_study),
+            *([*_found(trials, answers, gained, untuned), *_seen(trials)] if trained and not of_study else []),
+            *_answer(told, untuned if of_study or not trained else None),
         ],
         "untested": _untested({number: one for number, one in judged.items() if number not in told}),
         "partial": _partial(sweeps),
@@ -309,7 +310,7 @@ def _untested(left: Mapping[int, Verdict]) -> str:
     return told * bool(left)
 
 
-def _answer(judged: Mapping[int, Verdict], untuned: Table | None, of_study: bool) -> list[str]:
+def _answer(judged: Mapping[int, Verdict], untuned: Table | None) -> list[str]:
     """The report in a few sentences."""
     by: dict[str, list[str]] = {"supported": [], "refuted": [], "undecided": [], "untested": []}
     for number, one in judged.items():
@@ -318,7 +319,7 @@ def _answer(judged: Mapping[int, Verdict], untuned: Table | None, of_study: bool
     told = [f"Of the nine hypotheses: {'; '.join(counts)}."] if counts else []
     if by["untested"]:
         told[0] += " Untested are those for which nothing to compare has finished."
-    if untuned is not None and of_study:
+    if untuned is not None:
         exact = untuned.exact
         models = exact[exact["kind"].isin(["pretrained", "metric"])]
         floors = exact[exact["kind"].isin(["floor", "untrained"])]
