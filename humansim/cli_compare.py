@@ -37,7 +37,7 @@ def add(
     one.set_defaults(command=_compare)
     one.add_argument("a", metavar="A", help="a trial's id, or with --sweep a backbone or AXIS=PATTERN,...")
     one.add_argument("b", metavar="B", help="likewise")
-    one.add_argument("--sweep", metavar="NAME", help="a submitted sweep, in which A and B are looked for")
+    one.add_argument("--sweep", metavar="SWEEP", help="a submitted sweep, in which A and B are looked for")
     one.add_argument(
         "--unit", choices=("query", "judgement"), default="query", help="what is independent (%(default)s)"
     )
@@ -47,19 +47,15 @@ def _compare(given: argparse.Namespace) -> int:
     import pandas as pd
 
     from analysis import answers, stats
-    from humansim import plan, results, show, tables
+    from humansim import results, show, submitted, tables
     from humansim.described import run_name
     from humansim.errors import BadInput
     from humansim.root import Root
-    from humansim.spec import Trial, near
+    from humansim.spec import Trial
     from humansim.tracking import how_to_open, tracking_uri
 
     root = Root.at(given.root, given.data)
-    sweep = None
-    if given.sweep is not None:
-        submitted = {sweep.name: sweep for sweep in plan.remembered(root)}
-        if (sweep := submitted.get(given.sweep)) is None:
-            raise BadInput(f"no sweep {given.sweep!r} was submitted under {root.path}{near(given.sweep, [*submitted])}")
+    sweep = submitted.the(given.sweep, root) if given.sweep is not None else None
     named = [_named(text, root, sweep) for text in (given.a, given.b)]
     sides = [side for side, _ in named]
     if sides[0][0].trial.id == sides[1][0].trial.id:

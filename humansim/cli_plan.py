@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import os
+import sys
 import time
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from humansim.root import Root
     from humansim.spec import Cell, Trial
 
+BUSY = 1.5  # load, by cores, from which times are no longer what they would be
 FEW = 40  # cells that are listed one by one
 
 DESCRIPTION = """\
@@ -50,16 +52,17 @@ def add(
 
 
 def _plan(given: argparse.Namespace) -> int:
-    from humansim import forecast, plan, show
+    from humansim import forecast, plan, show, submitted
     from humansim.errors import BadInput
-    from humansim.root import Root
 
     if given.slots is not None and given.slots < 1:
         raise BadInput(f"--slots {given.slots}: 1 or more")
     if given.price is not None and given.price < 0:
         raise BadInput(f"--price {given.price}: 0 or more")
-    root = Root.at(given.root, given.data)
-    sweep, filters = plan.load_sweep(given.sweep), plan.patterns(given.only)
+    meant, filters = submitted.find(given.sweep, given.root, given.data), plan.patterns(given.only)
+    sweep, root = meant.sweep, meant.root
+    for note in meant.notes:
+        print(note, file=sys.stderr)
     found = plan.plan(plan.only(sweep, filters) if filters else sweep, root)
     ahead = forecast.forecast(found, root, device=given.device, slots=given.slots)
     failed: dict[str, str] = {}
@@ -134,7 +137,7 @@ def _print(given: argparse.Namespace, root: "Root", found: "Plan", ahead: "Forec
 
     each = given.cells or len(found.cells) <= FEW
     rows = _rows(found, ahead, each)
-    show.console().print(show.planned(rows, f"{found.sweep.name}: {found.sweep.question}", ahead.on_gpu))
+    show.console().print(show.planned(rows, found.sweep.title, ahead.on_gpu))
     counts = found.counts()
     search = f", of which the searches will choose {found.to_ask}" if found.to_ask else ""
     to_run = counts["to run"] + counts["resumable"]
@@ -153,6 +156,9 @@ def _print(given: argparse.Namespace, root: "Root", found: "Plan", ahead: "Forec
     if compared:
         ratio = f"actual / predicted {actual / predicted:.2f}"
         print(f"Finished: {compared} trials in {show.duration(actual)}, predicted {show.duration(predicted)} ({ratio})")
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    if ahead.to_run and not ahead.on_gpu and load > BUSY * cores:
+        print(f"This machine is busy (load {load:.1f} on {cores} cores): trials take longer, probes measure too much")
     if ahead.to_run and (total := _total(ahead, given.price)):
         print(total)
 

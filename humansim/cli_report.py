@@ -48,7 +48,7 @@ def _report(given: argparse.Namespace) -> int:
     import shlex
     import sys
 
-    from humansim import show
+    from humansim import show, submitted
     from humansim.errors import BadInput
     from humansim.root import Root, replaced_whole
     from humansim.tracking import tracking_uri
@@ -61,6 +61,8 @@ def _report(given: argparse.Namespace) -> int:
             raise BadInput(f"--merge {one}: no such folder, and no tracking URI")
         uris.append(one if "://" in one else Root.at(one).tracking_uri)
     names = list(dict.fromkeys(_name(one) for one in given.sweeps))
+    with_data = {submitted.where_it_was(root, name, given.data) for name in names}
+    root = with_data.pop() if len(with_data) == 1 else root
     out = Path(given.out).absolute() if given.out else root.path / "reports" / "+".join(names)
     err = show.console(stderr=True)
 
@@ -160,7 +162,7 @@ def _swept(name: str, roots: "list[Root]", stores: "dict[str, Store]", trials: "
             own = {trial for store in stores.values() for trial in store.runs}
             return Swept(name, "", "", f"humansim sweep {name}", None, len(own), (), tuple(stores.values()))
     finished, lacking = _progress(sweep, roots, set(trials.index))
-    comes_along = (plan.folder_of_sweeps() / f"{name}.py").is_file()
+    comes_along = name in plan.packaged()
     return Swept(
         name=name,
         question=sweep.question,

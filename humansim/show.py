@@ -27,9 +27,10 @@ from rich.progress import (
 from rich.table import Table as RichTable
 
 from humansim.described import run_name
-from humansim.results import Failure, Outcome, Pruned, Result
+from humansim.results import ENDED, Failure, Outcome, Pruned, Result, State
 from humansim.spec import Trial
-from humansim.status import Running
+from humansim.status import Running, Status
+from humansim.submitted import RUNNING
 from humansim.tables import Table
 
 SIMULATED = "simulated judges"
@@ -277,6 +278,19 @@ def states(rows: list[tuple[str, Counter[str], str]], title: str, first: str, la
     return shown
 
 
+def stage(status: Status) -> str:
+    """What is going on with a sweep, in a line; nothing where all has ended."""
+    now, when = status.stage, f"submitted {duration(status.ago)} ago"
+    if now is not None:
+        many = f", {now.done:,} of {now.total:,}" if now.total else ""
+        begun = any(status.states[state] for state in (State.RUNNING, *ENDED))
+        none = "" if begun else ", none has begun yet" if now.what == RUNNING else ""
+        return f"now: {now.what}{many}{none}  ({when}, process {now.process} on {now.node})"
+    if any(count for state, count in status.states.items() if state not in ENDED):
+        return f"nothing runs it now ({when}); to go on: humansim sweep {status.sweep.name}"
+    return ""
+
+
 def score(best: Result | None, tied: int = 1) -> str:
     """A result's validation and test scores, which it is, and of how many that are as good on validation."""
     if best is None:
@@ -294,6 +308,8 @@ def running(trials: Sequence[Running], base: Trial) -> RichTable:
         epochs = f"{one.epoch}/{one.trial.epochs}" if one.trial.paradigm is not None else ""
         rate = "" if one.images_per_second is None else f"{one.images_per_second:.0f}"
         ago = "" if one.age is None else f"{duration(max(0.0, one.age))} ago"
+        if one.age is None and one.begun is not None:
+            ago = f"begun {duration(max(0.0, one.begun))} ago"
         name = escape(run_name(one.trial, base))
         gpu = f"{one.gpu:g}" if one.gpu else ""
         shown.add_row(one.trial.id[:8], name, epochs, _points(one.validation), rate, ago, one.node or "", gpu)

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from humansim import plan, results
+from humansim import plan, results, submitted
 from humansim.results import ENDED, Failure, Outcome, Result, State, now
 from humansim.root import Root
 from humansim.spec import Cell, Sweep, Trial
@@ -14,7 +14,8 @@ from humansim.spec import Cell, Sweep, Trial
 class Running:
     """A trial under way: epochs done, the last one's validation 2AFC, images per second and age in seconds; where.
 
-    `node` and `gpu`, the share of GPUs that it was given, are those of Ray; None without it.
+    `begun` is seconds since it was begun, `node` where, `gpu` the share of GPUs that it was given: as Ray has it, None
+    without it.
     """
 
     trial: Trial
@@ -24,6 +25,7 @@ class Running:
     age: float | None = None
     node: str | None = None
     gpu: float | None = None
+    begun: float | None = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ class Status:
         states: state -> trials, those still to be asked for among "to run".
         left: seconds until all is finished if as many trials run at once as now, and take as long as those that have
             finished or were pruned; None if nothing runs, or none has.
+        stage: what the submit is doing; None if none is under way.
+        ago: seconds since it was submitted last.
     """
 
     sweep: Sweep
@@ -56,6 +60,8 @@ class Status:
     running: list[Running]
     failures: list[Failure]
     left: float | None
+    stage: submitted.Stage | None
+    ago: float
 
 
 @dataclass
@@ -76,7 +82,9 @@ class Reader:
         outcomes = {id_: self.ended[id_] for id_, (_, state) in trials.items() if state in ENDED}
         failed = [outcomes[id_] for id_, (_, state) in trials.items() if state is State.FAILED]
         failures = [outcome for outcome in failed if isinstance(outcome, Failure)]
-        return Status(sweep, states, self._groups(found), running, failures, _left(states, outcomes.values()))
+        left, stage = _left(states, outcomes.values()), submitted.stage(self.root, sweep.name)
+        ago = submitted.ago(self.root, sweep.name, stage)
+        return Status(sweep, states, self._groups(found), running, failures, left, stage, ago)
 
     def _note(self, trial: Trial, state: State) -> None:
         known = self.ended.get(trial.id)
@@ -89,7 +97,7 @@ class Reader:
 
     def _running(self, trial: Trial) -> Running:
         row, begun = results.epoch(self.root, trial), results.begun(self.root, trial)
-        where = (None, None) if begun is None else (begun.node, begun.gpu)
+        where = (None, None, None) if begun is None else (begun.node, begun.gpu, (now() - begun.time) / 1000)
         if row is None:
             return Running(trial, 0, None, None, None, *where)
         age = (now() - row["time"]) / 1000

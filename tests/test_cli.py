@@ -32,6 +32,20 @@ def test_help_imports_nothing_that_is_slow(arguments: list[str]) -> None:
     assert len(done.stdout.splitlines()) > 1
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [["list"], ["status"], ["plan", "metrics"], ["weights", "list"], ["status", "--watch", "0"], ["sweep", "dmo"]],
+)
+def test_what_looks_at_files_alone_imports_no_library_that_is_slow(arguments: list[str], tmp_path: Path) -> None:
+    slow = "{'torch', 'torchvision', 'timm', 'open_clip', 'ray', 'mlflow', 'optuna', 'scipy', 'requests'}"
+    code = "import sys; from humansim.cli import main; main(sys.argv[1:]);"
+    code += f"print(sorted({slow} & set(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], env=environment(), capture_output=True, text=True, check=True
+    )
+    assert done.stdout.rstrip().endswith("[]"), done.stdout
+
+
 def test_without_a_command_it_shows_its_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0
     assert "humansim demo" in capsys.readouterr().out
@@ -51,6 +65,10 @@ BAD = {
     "twice": (["run", "lr=1", "lr=2"], "lr is given twice"),
     "argument of nothing": (["run", "paradigm.margin=1"], "the trial has no paradigm, so paradigm.margin sets nothing"),
     "nothing to train": (["run", "backbone=pixels", "paradigm=triplet"], "backbone pixels has nothing to train"),
+    "neither backbone nor sweep": (
+        ["weights", "list", "pretraind"],
+        "'pretraind' is no backbone, and no sweep; did you mean pretrained,",
+    ),
     "unknown status": (["status", "nothing"], "no sweep 'nothing' was submitted"),
     "no file": (["score", "nowhere.csv"], "nowhere.csv: no such file"),
     "judges": (["score", "nowhere.csv", "--judges", "0"], "--judges 0"),
@@ -181,6 +199,19 @@ def test_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
     assert "demo" in [row["name"] for row in found["sweeps"]]
     assert main(["list", "backbones"]) == 0
     assert "efficientnet_lite0" in capsys.readouterr().out
+
+
+def test_plan_says_that_the_machine_is_busy(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "small.py").write_text(SMALL.replace('    question="Does a small sweep survive?",\n', ""))
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    for load, busy in ((5.9, False), (6.1, True)):
+        monkeypatch.setattr("os.getloadavg", lambda load=load: (load, 0.0, 0.0))
+        assert main(["plan", "small.py"]) == 0
+        out = capsys.readouterr().out
+        assert ("This machine is busy (load 6.1 on 4 cores)" in out) == busy
+        assert out.split()[0] == "small"  # no colon before a question that is not asked
 
 
 def test_plan_counts_what_would_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
