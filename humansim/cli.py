@@ -214,7 +214,7 @@ def _sweep(given: argparse.Namespace, retry: "Collection[Kind]" = ()) -> int:
     sweep = submitted.get(given.sweep) or plan.load_sweep(given.sweep)
     err, again = show.console(stderr=True), escape(shlex.join(["humansim", *sys.argv[1:]]))
     err.print(f"[bold]{sweep.name}[/bold]  {escape(sweep.question)}", soft_wrap=True)
-    with show.Terminal(sweep.base) as terminal:
+    with show.Terminal(plan.base_of(sweep), list(sweep.search)) as terminal:
         report = submit(
             sweep,
             root,

@@ -85,7 +85,7 @@ def _studies(given: argparse.Namespace) -> int:
 
 
 def _shown(found: list["Status"], one: bool) -> list[Any]:
-    from humansim import show
+    from humansim import plan, show
 
     if not one:
         rows = [(status.sweep.name, status.states, "") for status in found]
@@ -98,7 +98,7 @@ def _shown(found: list["Status"], one: bool) -> list[Any]:
     title = f"{status.sweep.name}: {status.sweep.question}"
     parts: list[Any] = [show.states(rows, title, "backbone and paradigm", "best on validation")]
     if status.running:
-        parts.append(show.running(status.running, status.sweep.base))
+        parts.append(show.running(status.running, plan.base_of(status.sweep), list(status.sweep.search)))
     kinds = Counter(failure.kind for failure in status.failures)
     lines = []
     if gpus := sum(one.gpu or 0 for one in status.running):

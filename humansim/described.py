@@ -5,30 +5,61 @@ from collections.abc import Collection
 from typing import Any
 
 from humansim.results import Pruned, Result
-from humansim.spec import Trial
+from humansim.spec import Trial, Variant
+
+PLAIN = ("source", "protocol", "precision", "fit_on", "tuning", "optimizer")  # their values say which field they are of
+SHORT = {"epochs": "e", "batch_size": "b", "seed": "s"}
 
 
-def run_name(trial: Trial, base: Trial, without: Collection[str] = ()) -> str:
-    """A name a person can read: backbone, paradigm, and in what the trial differs from the sweep's base.
+def run_name(trial: Trial, base: Trial, searched: Collection[str] = ()) -> str:
+    """A name a person can read, what differs first, for MLflow's table shows some twenty characters of it.
+
+    What the search chose for it and its seed, and then its cell: "lr=1.5e-5 s1 · triplet margin=0.5 · resnet50".
 
     Args:
-        without: fields that are left out, of a backbone or paradigm its arguments: what the trials of a cell have in
-            common, for MLflow to group them by.
+        base: of the sweep, its parts in their normal form (`plan.base_of`).
+        searched: the axes that the sweep searches.
     """
+    settings = trial.settings()
+    own = [_said(axis.rpartition(".")[2], settings[axis]) for axis in searched if axis in settings]
+    if trial.paradigm is not None and (trial.seed != base.seed and "seed" not in searched):
+        own.append(_said("seed", trial.seed))
+    return " · ".join(filter(None, [" ".join(own), cell_name(trial, base, searched)]))
+
+
+def cell_name(trial: Trial, base: Trial, searched: Collection[str] = ()) -> str:
+    """What the trials of a cell have in common: paradigm, in what they differ from the sweep's base, and backbone."""
     # Without a paradigm the base would not show what it says of training.
     alike = base if trial.paradigm is None else base.having({"paradigm": trial.paradigm, "protocol": trial.protocol})
-    before, settings = alike.identity(), trial.identity()
+    before, settings, own = alike.identity(), trial.identity(), {"seed", *searched}
     parts = [
-        trial.backbone.name if "backbone" in without else str(trial.backbone),
-        "pretrained"
-        if trial.paradigm is None
-        else str(trial.paradigm.name if "paradigm" in without else trial.paradigm),
+        _said(field, getattr(trial, field), own)
+        for field in settings
+        if field not in ("backbone", "paradigm", *own) and settings[field] != before.get(field)
     ]
-    for axis in settings:
-        value = getattr(trial, axis)
-        if axis not in ("backbone", "paradigm", *without) and settings[axis] != before.get(axis):
-            parts.append(f"{axis}={value:.3g}" if isinstance(value, float) else f"{axis}={value}")
-    return " ".join(parts)
+    backbone = [] if "backbone" in own else [_part(trial.backbone, "backbone", own)]
+    if trial.paradigm is None:
+        return " · ".join([*backbone, *parts, "pretrained"])
+    paradigm = [] if "paradigm" in own else [_part(trial.paradigm, "paradigm", own)]
+    return " · ".join([*paradigm, *parts, *backbone])
+
+
+def _said(field: str, value: object, own: Collection[str] = ()) -> str:
+    """A field's value, with as little of the field's name as is understood."""
+    if isinstance(value, Variant):
+        text = _part(value, field, own)
+    elif isinstance(value, float):
+        text = re.sub(r"e([+-])0", r"e\1", f"{value:.3g}")
+    else:
+        text = str(value)
+    if field in SHORT:
+        return SHORT[field] + text
+    return text if field in PLAIN else f"{field}={text}"
+
+
+def _part(part: Variant, field: str, own: Collection[str]) -> str:
+    given = (f"{name}={value}" for name, value in sorted(part.kwargs.items()) if f"{field}.{name}" not in own)
+    return " ".join([part.name, *given])
 
 
 def final_metrics(result: Result) -> dict[str, float]:

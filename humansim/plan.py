@@ -1,5 +1,6 @@
 """From a sweep to its cells and trials, checked before anything is paid for; and what is there of them already."""
 
+import contextlib
 import fnmatch
 import json
 import runpy
@@ -168,6 +169,16 @@ def backbones(every: Iterable[Cell]) -> list[Variant]:
         for end in cell.search["backbone"].ends() if "backbone" in cell.search else ():
             found[checked(cell.trial.having({"backbone": end})).backbone] = None
     return list(found)
+
+
+def base_of(sweep: Sweep) -> Trial:
+    """The trial from which those of a sweep differ, its parts in their normal form, as theirs are."""
+    parts: dict[str, Any] = {}
+    for field, registry in REGISTRIES.items():
+        if (given := getattr(sweep.base, field)) is not None:
+            with contextlib.suppress(BadInput):  # what no cell has may be wrong
+                parts[field] = registry.normal(given)
+    return sweep.base.having(parts)
 
 
 def missing_weights(every: Iterable[Cell]) -> list[WeightFile]:

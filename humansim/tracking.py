@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 from humansim import __version__, results
 from humansim.backlog import Backlog, Waiting
-from humansim.described import facts_of, final_metrics, origins_of, run_name
+from humansim.described import cell_name, facts_of, final_metrics, origins_of, run_name
 from humansim.errors import BadInput
+from humansim.plan import base_of
 from humansim.results import Failure, Outcome, Pruned, Result
 from humansim.root import Root, locked
 from humansim.spec import Sweep, Trial
@@ -88,8 +89,7 @@ class Tracker:
         Raises:
             BadInput: the store cannot be reached or opened.
         """
-        self.uri, self.root, self.base = uri, root, sweep.base
-        self.searched = {"seed", *(axis.partition(".")[0] for axis in sweep.search)}
+        self.uri, self.root, self.base, self.searched = uri, root, base_of(sweep), list(sweep.search)
         self._own, self._served = uri == root.tracking_uri, uri.startswith(("http://", "https://"))
         with usable(uri):
             with locked(self._lock, wait=True):  # processes that race to make the database fail
@@ -252,8 +252,8 @@ class Tracker:
             tags = {
                 "trial_id": trial.id,
                 "root": str(self.root.path),
-                "mlflow.runName": run_name(trial, self.base)[:NAME],
-                "cell": run_name(trial, self.base, self.searched)[:NAME],
+                "mlflow.runName": run_name(trial, self.base, self.searched)[:NAME],
+                "cell": cell_name(trial, self.base, self.searched)[:NAME],
                 "mlflow.source.name": f"humansim {__version__}",
                 "mlflow.user": _user(),
             }

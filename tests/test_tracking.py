@@ -9,8 +9,9 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from humansim import backlog, results
-from humansim.described import final_metrics, run_name
+from humansim.described import cell_name, final_metrics, run_name
 from humansim.errors import BadInput
+from humansim.plan import base_of, cells, folder_of_sweeps, load_sweep
 from humansim.results import Failure, Result, Score, held_to
 from humansim.root import Root
 from humansim.spec import Sweep, Trial, Uniform, Variant
@@ -88,11 +89,9 @@ def test_a_result_is_one_finished_run_however_often_and_wherever_it_is_logged(ro
         assert tracker.close() is None
     (run,) = runs(client, TRIAL)
     assert run.info.status == "FINISHED"
-    assert run.info.run_name == "efficientnet_lite0 triplet lr=0.00123 epochs=2"
+    assert run.info.run_name == "lr=0.00123 · triplet · e2 · efficientnet_lite0"
     assert run.data.params["lr"] == "0.00123456"
-    assert (
-        run.data.tags["cell"] == "efficientnet_lite0 triplet epochs=2"
-    )  # what all that the search tries have in common
+    assert run.data.tags["cell"] == "triplet · e2 · efficientnet_lite0"  # what all that the search tries have in common
     known = {"backbone.family": "cnn", "backbone.features": "1280", "pretraining.supervision": "supervised"}
     assert known.items() <= run.data.tags.items()
     assert run.data.tags["pretraining.language"] == "False"
@@ -308,12 +307,41 @@ def test_a_store_that_cannot_be_opened_is_named(root: Root, tmp_path: Path) -> N
         Tracker(f"sqlite:///{tmp_path}/file/mlflow.db", root, SWEEP)
 
 
+def test_a_name_says_first_what_differs_between_the_runs_of_a_sweep() -> None:
+    """MLflow's table shows the first twenty characters or so."""
+    base = Trial(source=Variant("table", name="shoes"), epochs=5)
+    tuned = base.having({"paradigm": "triplet", "paradigm.margin": 0.5, "lr": 0.0000151})
+    search = ("lr", "epochs", "batch_size")
+    assert run_name(tuned, base, search) == "lr=1.51e-5 e5 b64 · triplet margin=0.5 · efficientnet_lite0"
+    repeat = tuned.having({"seed": 2})
+    assert run_name(repeat, base, ("lr",)) == "lr=1.51e-5 s2 · triplet margin=0.5 · efficientnet_lite0"
+    margins = run_name(tuned, base, ("paradigm.margin",)), cell_name(tuned, base, ("paradigm.margin", "lr"))
+    assert margins == ("margin=0.5 · triplet · lr=1.51e-5 · efficientnet_lite0", "triplet · efficientnet_lite0")
+    assert cell_name(tuned, base, ("backbone", "lr")) == "triplet margin=0.5"
+    full = base.having({"paradigm": "simclr", "fit_on": "bapps/cnn", "precision": "bf16", "head": "kept"})
+    assert run_name(full, base) == "simclr · bf16 · bapps/cnn · head=kept · efficientnet_lite0"
+
+
+@pytest.mark.parametrize("name", [file.stem for file in sorted(folder_of_sweeps().glob("[!_]*.py"))])
+def test_no_two_cells_of_a_sweep_share_a_name(name: str) -> None:
+    sweep = load_sweep(name)
+    names = [cell_name(cell.trial, base_of(sweep), list(sweep.search)) for cell in cells(sweep)]
+    assert len(set(names)) == len(names)
+
+
+def test_what_all_trials_of_a_sweep_share_goes_without_saying() -> None:
+    base = Trial(source=Variant("study", size=1000), epochs=3)  # 1000 is the study's own size
+    sweep = Sweep(name="s", base=base, grid=[{"backbone": ["efficientnet_lite0"], "paradigm": ["triplet"]}])
+    (cell,) = cells(sweep)
+    assert cell_name(cell.trial, base_of(sweep)) == "triplet · efficientnet_lite0"
+
+
 def test_a_pretrained_run_shows_no_training_fields(root: Root) -> None:
     trial = BASE.having({"backbone": Variant("efficientnet_lite0", weights="random")})
-    assert run_name(trial, BASE) == "efficientnet_lite0(weights=random) pretrained"
+    assert run_name(trial, BASE, ("lr",)) == "efficientnet_lite0 weights=random · pretrained"
     assert "lr" not in trial.settings()
-    base = BASE.having({"epochs": 3, "optimizer": "sgd"})  # what every trial of a sweep shares goes without saying
-    assert run_name(base.having({"paradigm": "triplet", "lr": 0.01}), base) == "efficientnet_lite0 triplet lr=0.01"
+    base = BASE.having({"epochs": 3, "optimizer": "sgd"})
+    assert run_name(base.having({"paradigm": "triplet"}), base) == "triplet · efficientnet_lite0"
     assert final_metrics(result(root, trial))["2afc/validation"] == 0.7
 
 
