@@ -1,13 +1,22 @@
-"""What MLflow shows of a trial: the name of its run, final metrics, tags. Plain data; `tracking` writes it."""
+"""What MLflow shows of a sweep and of a trial: names, tags, final metrics. Plain data; `tracking` writes it."""
 
+import json
 import re
 from collections.abc import Collection
 from typing import Any
 
 from humansim.results import Pruned, Result
-from humansim.spec import Trial, Variant
+from humansim.spec import Sweep, Trial, Variant
 
 PLAIN = ("source", "protocol", "precision", "fit_on", "tuning", "optimizer")  # their values say which field they are of
+TOLD = ("2afc/test", "2afc/validation")  # metrics that are columns of the views
+HOW_TO_READ = """\
+*Views*, at the top right: **Scores** puts scores beside what was varied, the best on validation first; **Cells** puts
+together what a search tried and repeated (tag `cell`).
+
+- `2afc/validation` is what is chosen on, `2afc/test` what is reported: means over the sets; chance is 0.5
+- `2afc/MEASURE/SET`: one set of the test part; `ceiling/best`: what no metric can exceed
+- tags `failure` and `pruned`: why a run did not finish; `judges`: people, or simulated ones"""
 SHORT = {"epochs": "e", "batch_size": "b", "seed": "s"}
 
 
@@ -60,6 +69,32 @@ def _said(field: str, value: object, own: Collection[str] = ()) -> str:
 def _part(part: Variant, field: str, own: Collection[str]) -> str:
     given = (f"{name}={value}" for name, value in sorted(part.kwargs.items()) if f"{field}.{name}" not in own)
     return " ".join([part.name, *given])
+
+
+def of_experiment(sweep: Sweep, now: int) -> dict[str, str]:
+    """The tags of a sweep's experiment: what it asks, how to read it, and what MLflow's menu *Views* offers.
+
+    Args:
+        now: milliseconds since 1970.
+    """
+    rated = "2afc/test" if sweep.base.protocol == "all" else "2afc/validation"  # what runs are sorted by
+    axes = dict.fromkeys(axis for varied in (*sweep.grid, sweep.search) for axis in varied)
+    columns = [*(f"metrics.`{name}`" for name in TOLD), *(f"params.`{axis}`" for axis in axes)]
+    by_score = {"orderByKey": f"metrics.`{rated}`", "orderByAsc": False, "selectedColumns": columns}
+    cells = {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": "cell"}]}
+    views = {"Scores": by_score, "Cells": {"selectedColumns": columns, "groupBy": cells}}
+    return {
+        "mlflow.note.content": f"{sweep.question}\n\n{HOW_TO_READ}".strip(),
+        "mlflow.experimentKind": "custom_model_development",  # pages of trained models, not of prompts and traces
+        "mlflow.experiment.primaryMetric.name": "2afc/test",  # the first chart
+        "mlflow.experiment.primaryMetric.greaterIsBetter": "True",
+        **{
+            f"mlflow.sharedViewState.humansim-{name.lower()}": json.dumps(
+                {"name": name, "createdAt": now, "updatedAt": now, "state": json.dumps(state)}
+            )
+            for name, state in views.items()
+        },
+    }
 
 
 def final_metrics(result: Result) -> dict[str, float]:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from humansim import __version__, results
 from humansim.backlog import Backlog, Waiting
-from humansim.described import cell_name, facts_of, final_metrics, origins_of, run_name
+from humansim.described import cell_name, facts_of, final_metrics, of_experiment, origins_of, run_name
 from humansim.errors import BadInput
 from humansim.plan import base_of
 from humansim.results import Failure, Outcome, Pruned, Result
@@ -116,9 +116,8 @@ class Tracker:
         if found is None:
             # A server keeps artifacts where it was told to; a local database would put them into the working folder.
             local = None if self._served else (self.root.path / "artifacts" / sweep.name).as_uri()
-            # The tag makes MLflow's pages those of trained models: runs and charts, not prompts and traces.
-            tags = {"mlflow.note.content": sweep.question, "mlflow.experimentKind": "custom_model_development"}
             try:
+                tags = of_experiment(sweep, results.now())
                 return str(self.client.create_experiment(sweep.name, artifact_location=local, tags=tags))
             except MlflowException:
                 found = self.client.get_experiment_by_name(sweep.name)

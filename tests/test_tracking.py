@@ -1,5 +1,6 @@
 """Results in MLflow: a real SQLite store, one run a trial, however often a thing is logged."""
 
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -111,8 +112,25 @@ def test_a_result_is_one_finished_run_however_often_and_wherever_it_is_logged(ro
     assert shown == {"training": ("sample heldout fit", "f" * 16), "evaluation": ("sample heldout test", "f" * 16)}
     experiment = client.get_experiment_by_name("tracked")
     assert experiment is not None
-    assert experiment.tags["mlflow.note.content"] == SWEEP.question
+    assert experiment.tags["mlflow.note.content"].startswith(SWEEP.question)
     assert Path(experiment.artifact_location.removeprefix("file://")).is_relative_to(root.path)
+
+
+def test_an_experiment_offers_views_of_scores_and_of_cells(root: Root, client: MlflowClient) -> None:
+    """As MLflow's interface writes a view that a person saves: a tag with JSON, in which the state is JSON again."""
+    grid = [{"backbone": ["pixels"]}, {"paradigm": ["triplet"], "paradigm.margin": [0.5, 1.0]}]
+    assert Tracker(root.tracking_uri, root, SWEEP.model_copy(update={"name": "views", "grid": grid})).close() is None
+    tags = getattr(client.get_experiment_by_name("views"), "tags", {})
+    prefix = "mlflow.sharedViewState."
+    views = [json.loads(value) for key, value in sorted(tags.items()) if key.startswith(prefix)]
+    assert [view["name"] for view in views] == ["Cells", "Scores"]
+    cells, scores = (json.loads(view["state"]) for view in views)
+    told = ["metrics.`2afc/test`", "metrics.`2afc/validation`"]
+    varied = ["params.`backbone`", "params.`paradigm`", "params.`paradigm.margin`", "params.`lr`"]
+    assert cells["selectedColumns"] == scores["selectedColumns"] == told + varied
+    assert (scores["orderByKey"], scores["orderByAsc"]) == ("metrics.`2afc/validation`", False)
+    assert cells["groupBy"]["groupByKeys"] == [{"mode": "tag", "groupByData": "cell"}]
+    assert tags["mlflow.experiment.primaryMetric.name"] == "2afc/test"
 
 
 def test_a_failure_that_is_retried_becomes_the_same_run_finished(root: Root, client: MlflowClient) -> None:
