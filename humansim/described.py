@@ -78,7 +78,7 @@ def of_experiment(sweep: Sweep, now: int) -> dict[str, str]:
         now: milliseconds since 1970.
     """
     rated = "2afc/test" if sweep.base.protocol == "all" else "2afc/validation"  # what runs are sorted by
-    axes = dict.fromkeys(axis for varied in (*sweep.grid, sweep.search) for axis in varied)
+    axes = dict.fromkeys([*(axis for one in sweep.grid for axis in one), *sweep.search])
     columns = [*(f"metrics.`{name}`" for name in TOLD), *(f"params.`{axis}`" for axis in axes)]
     by_score = {"orderByKey": f"metrics.`{rated}`", "orderByAsc": False, "selectedColumns": columns}
     cells = {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": "cell"}]}
