@@ -8,6 +8,7 @@ from typing import Any
 from humansim.results import Pruned, Result
 from humansim.spec import Sweep, Trial, Variant
 
+NAME = 250  # characters of a run's name that a database takes
 PLAIN = ("source", "protocol", "precision", "fit_on", "tuning", "optimizer")  # their values say which field they are of
 TOLD = ("2afc/test", "2afc/validation")  # metrics that are columns of the views
 HOW_TO_READ = """\
@@ -129,9 +130,16 @@ def origins_of(outcome: Result | Pruned) -> dict[str, str]:
 
 
 def facts_of(result: Result) -> dict[str, str]:
-    """What the backbone is and has learnt from, as tags to filter and group by."""
+    """What the backbone is and has learnt from, and what was fitted shares with the test, as tags to filter by."""
     facts: dict[str, Any] = dict(result.provenance.get("backbone", {}))
     learnt = facts.pop("pretraining", None) or {}
     named = {f"backbone.{key}": value for key, value in facts.items()}
     named |= {f"pretraining.{key}": value for key, value in learnt.items()}
-    return {key: str(value) for key, value in named.items() if value is not None}
+    return {key: str(value) for key, value in named.items() if value is not None} | shared_of(result)
+
+
+def shared_of(result: Result) -> dict[str, str]:
+    """The audit's stamp in short: how many images of the test part the model was fitted on."""
+    shared = result.provenance.get("shared", {})
+    found = {"contaminated": str(bool(shared.get("contaminated"))).lower()}
+    return found | {"shared_test_images": str(shared["test"]["images"])} if "test" in shared else found

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from humansim import __version__, results
 from humansim.backlog import Backlog, Waiting
-from humansim.described import cell_name, facts_of, final_metrics, of_experiment, origins_of, run_name
+from humansim.described import NAME, cell_name, facts_of, final_metrics, of_experiment, origins_of, run_name
 from humansim.errors import BadInput
 from humansim.plan import base_of
 from humansim.results import Failure, Outcome, Pruned, Result
@@ -41,7 +41,6 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
 Row = dict[str, float]
 
 WRITERS = 4  # at a time to a server, which has processes of its own; a database takes one after the other
-NAME = 250  # characters of a run's name that a database takes
 
 STATUS = {Result: "FINISHED", Failure: "FAILED", Pruned: "KILLED"}  # of a run, in MLflow's words
 OF_EPOCHS = {
