@@ -10,7 +10,7 @@ from humansim.spec import Sweep, Trial, Variant
 
 NAME = 250  # characters of a run's name that a database takes
 PLAIN = ("source", "protocol", "precision", "fit_on", "tuning", "optimizer")  # their values say which field they are of
-TOLD = ("2afc/test", "2afc/validation")  # metrics that are columns of the views
+TOLD = ("2afc/validation", "2afc/test")  # metrics that are columns of the views
 HOW_TO_READ = """\
 *Views*, at the top right: **Scores** puts scores beside what was varied, the best on validation first; **Cells** puts
 together what a search tried and repeated (tag `cell`).
@@ -24,7 +24,7 @@ SHORT = {"epochs": "e", "batch_size": "b", "seed": "s"}
 def run_name(trial: Trial, base: Trial, searched: Collection[str] = ()) -> str:
     """A name a person can read, what differs first, for MLflow's table shows some twenty characters of it.
 
-    What the search chose for it and its seed, and then its cell: "lr=1.5e-5 s1 · triplet margin=0.5 · resnet50".
+    Its seed, what the search chose for it, and then its cell: "s1 lr=1.5e-5 · triplet margin=0.5 · resnet50".
 
     Args:
         base: of the sweep, its parts in their normal form (`plan.base_of`).
@@ -32,8 +32,8 @@ def run_name(trial: Trial, base: Trial, searched: Collection[str] = ()) -> str:
     """
     settings = trial.settings()
     own = [_said(axis.rpartition(".")[2], settings[axis]) for axis in searched if axis in settings]
-    if trial.paradigm is not None and (trial.seed != base.seed and "seed" not in searched):
-        own.append(_said("seed", trial.seed))
+    if trial.paradigm is not None and trial.seed != base.seed and "seed" not in searched:
+        own.insert(0, _said("seed", trial.seed))
     return " · ".join(filter(None, [" ".join(own), cell_name(trial, base, searched)]))
 
 
@@ -59,7 +59,7 @@ def _said(field: str, value: object, own: Collection[str] = ()) -> str:
     if isinstance(value, Variant):
         text = _part(value, field, own)
     elif isinstance(value, float):
-        text = re.sub(r"e([+-])0", r"e\1", f"{value:.3g}")
+        text = f"{value:.3g}" if abs(value) >= 0.001 else re.sub(r"\.?0*e-0?", "e-", f"{value:.2e}")
     else:
         text = str(value)
     if field in SHORT:
@@ -81,9 +81,17 @@ def of_experiment(sweep: Sweep, now: int) -> dict[str, str]:
     rated = "2afc/test" if sweep.base.protocol == "all" else "2afc/validation"  # what runs are sorted by
     axes = dict.fromkeys([*(axis for one in sweep.grid for axis in one), *sweep.search])
     columns = [*(f"metrics.`{name}`" for name in TOLD), *(f"params.`{axis}`" for axis in axes)]
-    by_score = {"orderByKey": f"metrics.`{rated}`", "orderByAsc": False, "selectedColumns": columns}
+    order = ["attributes.`Run Name`", *columns]
+    table = {
+        "selectedColumns": columns,
+        "columnOrder": order,
+        "columnWidths": dict.fromkeys(order, 120) | {order[0]: 360},  # pixels
+    }
     cells = {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": "cell"}]}
-    views = {"Scores": by_score, "Cells": {"selectedColumns": columns, "groupBy": cells}}
+    views = {
+        "Scores": {**table, "orderByKey": f"metrics.`{rated}`", "orderByAsc": False},
+        "Cells": {**table, "groupBy": cells},
+    }
     return {
         "mlflow.note.content": f"{sweep.question}\n\n{HOW_TO_READ}".strip(),
         "mlflow.experimentKind": "custom_model_development",  # pages of trained models, not of prompts and traces
@@ -114,6 +122,19 @@ def final_metrics(result: Result) -> dict[str, float]:
     metrics["cost/seconds"] = sum(result.seconds.values())
     metrics["cost/peak_memory_gib"] = result.peak_memory / 2**30
     return {name: value for name, value in metrics.items() if value == value}
+
+
+def final_points(result: Result) -> list[tuple[str, float, int, int]]:
+    """Name, value, time in milliseconds since 1970 and step of each final metric.
+
+    At step 0, of which MLflow's charts make bars, side by side; later steps would be curves of one point. Validation
+    after a training is where its curve ends.
+    """
+    points = {name: (value, result.finished, 0) for name, value in final_metrics(result).items()}
+    if result.history:
+        last = result.history[-1]
+        points["2afc/validation"] = (last["validation"], int(last["time"]), int(last["epoch"]))
+    return [(name, *point) for name, point in points.items()]
 
 
 def _metric_name(name: str) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import humansim
-from humansim.described import NAME, final_metrics, run_name
+from humansim.described import NAME, final_points, run_name
 from humansim.errors import BadInput
 from humansim.results import Result
 from humansim.root import Root
@@ -139,13 +139,9 @@ def register(folder: Path, name: str, uri: str, result: Result, tags: dict[str, 
                 signature=signature,
                 input_example=pd.DataFrame({"a": [_square(40)], "b": [_square(200)]}),
             )
-            step = len(result.history)
-            client.log_outputs(run.info.run_id, [LoggedModelOutput(logged.model_id, step)])
-            points = [  # that the run has already, and the model from now on too
-                Metric(key, value, result.finished, step, model_id=logged.model_id, run_id=run.info.run_id)
-                for key, value in final_metrics(result).items()
-            ]
-            client.log_batch(run.info.run_id, points)
+            client.log_outputs(run.info.run_id, [LoggedModelOutput(logged.model_id, step=0)])
+            points = final_points(result)  # that the run has already, and the model from now on too
+            client.log_batch(run.info.run_id, [Metric(*point, model_id=logged.model_id) for point in points])
             made = mlflow.register_model(f"models:/{logged.model_id}", name, tags=tags)
         client.update_model_version(name, made.version, told[1][:DESCRIPTION])
         if not client.get_registered_model(name).description:
@@ -171,10 +167,9 @@ def _made_run(client: "MlflowClient", uri: str, result: Result, tags: dict[str, 
     start = result.finished - int(1000 * sum(result.seconds.values()))
     name = run_name(result.trial, Trial())[:NAME]
     run = client.create_run(experiment, start, tags, name).info.run_id
-    metrics = final_metrics(result).items()
     client.log_batch(
         run,
-        [Metric(key, value, result.finished, len(result.history)) for key, value in metrics],
+        [Metric(*point) for point in final_points(result)],
         [Param(axis, str(value)) for axis, value in result.trial.settings().items()],
     )
     client.set_terminated(run, "FINISHED", result.finished)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from humansim import __version__, results
 from humansim.backlog import Backlog, Waiting
-from humansim.described import NAME, cell_name, facts_of, final_metrics, of_experiment, origins_of, run_name
+from humansim.described import NAME, cell_name, facts_of, final_points, of_experiment, origins_of, run_name
 from humansim.errors import BadInput
 from humansim.plan import base_of
 from humansim.results import Failure, Outcome, Pruned, Result
@@ -299,10 +299,8 @@ class Tracker:
         ]
         tags: dict[str, str] = {}
         if isinstance(outcome, Result):
-            final = final_metrics(outcome)
-            if rows:
-                del final["2afc/validation"]  # the last point of its curve
-            metrics += [Metric(name, value, outcome.finished, len(rows)) for name, value in final.items()]
+            # What has a step is the last point of a curve, which is there.
+            metrics += [Metric(*point) for point in final_points(outcome) if point[-1] == 0]
             tags = {"root": str(self.root.path), **origins_of(outcome), **facts_of(outcome)}
         elif isinstance(outcome, Pruned):
             tags = {"pruned": str(outcome.epoch), **origins_of(outcome)}

@@ -108,6 +108,8 @@ def test_a_result_is_one_finished_run_however_often_and_wherever_it_is_logged(ro
     }
     curve = client.get_metric_history(run.info.run_id, "2afc/validation")
     assert [(point.step, point.value) for point in curve] == [(1, 0.6), (2, 0.7)]
+    (tested,) = client.get_metric_history(run.info.run_id, "2afc/test")
+    assert tested.step == 0  # of such metrics MLflow's charts make bars, of others curves
     shown = {one.tags[0].value: (one.dataset.name, one.dataset.digest) for one in run.inputs.dataset_inputs}
     assert shown == {"training": ("sample heldout fit", "f" * 16), "evaluation": ("sample heldout test", "f" * 16)}
     experiment = client.get_experiment_by_name("tracked")
@@ -125,9 +127,10 @@ def test_an_experiment_offers_views_of_scores_and_of_cells(root: Root, client: M
     views = [json.loads(value) for key, value in sorted(tags.items()) if key.startswith(prefix)]
     assert [view["name"] for view in views] == ["Cells", "Scores"]
     cells, scores = (json.loads(view["state"]) for view in views)
-    told = ["metrics.`2afc/test`", "metrics.`2afc/validation`"]
+    told = ["metrics.`2afc/validation`", "metrics.`2afc/test`"]
     varied = ["params.`backbone`", "params.`paradigm`", "params.`paradigm.margin`", "params.`lr`"]
     assert cells["selectedColumns"] == scores["selectedColumns"] == told + varied
+    assert cells["columnOrder"] == ["attributes.`Run Name`", *told, *varied] == [*cells["columnWidths"]]
     assert (scores["orderByKey"], scores["orderByAsc"]) == ("metrics.`2afc/validation`", False)
     assert cells["groupBy"]["groupByKeys"] == [{"mode": "tag", "groupByData": "cell"}]
     assert tags["mlflow.experiment.primaryMetric.name"] == "2afc/test"
@@ -332,10 +335,13 @@ def test_a_name_says_first_what_differs_between_the_runs_of_a_sweep() -> None:
     search = ("lr", "epochs", "batch_size")
     assert run_name(tuned, base, search) == "lr=1.51e-5 e5 b64 · triplet margin=0.5 · efficientnet_lite0"
     repeat = tuned.having({"seed": 2})
-    assert run_name(repeat, base, ("lr",)) == "lr=1.51e-5 s2 · triplet margin=0.5 · efficientnet_lite0"
+    assert run_name(repeat, base, ("lr",)) == "s2 lr=1.51e-5 · triplet margin=0.5 · efficientnet_lite0"
     margins = run_name(tuned, base, ("paradigm.margin",)), cell_name(tuned, base, ("paradigm.margin", "lr"))
     assert margins == ("margin=0.5 · triplet · lr=1.51e-5 · efficientnet_lite0", "triplet · efficientnet_lite0")
     assert cell_name(tuned, base, ("backbone", "lr")) == "triplet margin=0.5"
+    assert [run_name(tuned.having({"lr": lr}), base, ("lr",)).split()[0] for lr in (1e-3, 3e-4, 2.5e-10, 0.1)] == [
+        *("lr=0.001", "lr=3e-4", "lr=2.5e-10", "lr=0.1"),
+    ]
     full = base.having({"paradigm": "simclr", "fit_on": "bapps/cnn", "precision": "bf16", "head": "kept"})
     assert run_name(full, base) == "simclr · bf16 · bapps/cnn · head=kept · efficientnet_lite0"
 
