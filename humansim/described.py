@@ -75,12 +75,14 @@ def _part(part: Variant, field: str, own: Collection[str]) -> str:
 def of_experiment(sweep: Sweep, now: int) -> dict[str, str]:
     """The tags of a sweep's experiment: what it asks, how to read it, and what MLflow's menu *Views* offers.
 
+    Groups, not parent runs, put a cell's runs together: sorted by score, or grouped, a parent stands among its children
+    as one more run, with a score that one of them has too.
+
     Args:
         now: milliseconds since 1970.
     """
     rated = "2afc/test" if sweep.base.protocol == "all" else "2afc/validation"  # what runs are sorted by
-    axes = dict.fromkeys([*(axis for one in sweep.grid for axis in one), *sweep.search])
-    columns = [*(f"metrics.`{name}`" for name in TOLD), *(f"params.`{axis}`" for axis in axes)]
+    columns = [*(f"metrics.`{name}`" for name in TOLD), *(f"params.`{axis}`" for axis in sweep.axes)]
     order = ["attributes.`Run Name`", *columns]
     table = {
         "selectedColumns": columns,

@@ -181,6 +181,18 @@ def base_of(sweep: Sweep) -> Trial:
     return sweep.base.having(parts)
 
 
+def spelt_out(trial: Trial, axes: Iterable[str]) -> dict[str, Any]:
+    """A trial's settings, and those arguments of its parts among these axes that are left out at their default."""
+    settings = trial.settings()
+    for axis in axes:
+        field, _, argument = axis.partition(".")
+        if argument and field in settings and axis not in settings:
+            known = REGISTRIES[field].entry(getattr(trial, field)).arguments
+            if argument in known:
+                settings[axis] = known[argument].default
+    return settings
+
+
 def missing_weights(every: Iterable[Cell]) -> list[WeightFile]:
     """The files of pretrained weights that these cells need and that are not on this machine."""
     files = dict.fromkeys(file for variant in backbones(every) for file in files_of(variant))

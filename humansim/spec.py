@@ -412,6 +412,11 @@ class Sweep(Frozen):
             raise ValueError("repeats already vary the seed: take it out of the grid and the search")
         return self
 
+    @property
+    def axes(self) -> list[str]:
+        """What is varied: the grid's axes, then those that are searched."""
+        return list(dict.fromkeys([*(axis for one in self.grid for axis in one), *self.search]))
+
     def settings(self) -> Iterator[dict[str, Any]]:
         """Each combination of the grid's values, in order."""
         for one in self.grid:

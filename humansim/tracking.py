@@ -22,7 +22,7 @@ from humansim import __version__, results
 from humansim.backlog import Backlog, Waiting
 from humansim.described import NAME, cell_name, facts_of, final_points, of_experiment, origins_of, run_name
 from humansim.errors import BadInput
-from humansim.plan import base_of
+from humansim.plan import base_of, spelt_out
 from humansim.results import Failure, Outcome, Pruned, Result
 from humansim.root import Root, locked
 from humansim.spec import Sweep, Trial
@@ -89,6 +89,7 @@ class Tracker:
             BadInput: the store cannot be reached or opened.
         """
         self.uri, self.root, self.base, self.searched = uri, root, base_of(sweep), list(sweep.search)
+        self.axes = sweep.axes
         self._own, self._served = uri == root.tracking_uri, uri.startswith(("http://", "https://"))
         with usable(uri):
             with locked(self._lock, wait=True):  # processes that race to make the database fail
@@ -307,7 +308,7 @@ class Tracker:
         elif outcome is not None:
             tags = {"failure": outcome.kind, "failure.reason": outcome.reason[:500]}
         # Also of a run that is there: whoever made it may have been killed before this line.
-        params = {} if run.described else one.trial.settings()
+        params = {} if run.described else spelt_out(one.trial, self.axes)
         self.client.log_batch(
             run.id,
             metrics,

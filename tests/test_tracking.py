@@ -12,7 +12,7 @@ from mlflow.entities import Run
 from humansim import backlog, results
 from humansim.described import cell_name, final_metrics, run_name
 from humansim.errors import BadInput
-from humansim.plan import base_of, cells, folder_of_sweeps, load_sweep
+from humansim.plan import base_of, cells, checked, folder_of_sweeps, load_sweep, spelt_out
 from humansim.results import Failure, Result, Score, held_to
 from humansim.root import Root
 from humansim.spec import Sweep, Trial, Uniform, Variant
@@ -358,6 +358,14 @@ def test_what_all_trials_of_a_sweep_share_goes_without_saying() -> None:
     sweep = Sweep(name="s", base=base, grid=[{"backbone": ["efficientnet_lite0"], "paradigm": ["triplet"]}])
     (cell,) = cells(sweep)
     assert cell_name(cell.trial, base_of(sweep)) == "triplet · efficientnet_lite0"
+
+
+def test_what_a_sweep_varies_is_a_param_also_at_its_default() -> None:
+    axes = ["backbone", "paradigm.margin", "tuning.rank", "lr"]
+    trial = checked(BASE.having({"paradigm": "triplet", "paradigm.margin": 1.0}))
+    assert trial.settings() | {"paradigm.margin": 1.0} == spelt_out(trial, axes)
+    assert "paradigm.margin" not in trial.settings()
+    assert spelt_out(BASE, axes) == BASE.settings()  # without a paradigm nothing of it
 
 
 def test_a_pretrained_run_shows_no_training_fields(root: Root) -> None:
