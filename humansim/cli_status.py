@@ -80,7 +80,7 @@ def _studies(given: argparse.Namespace) -> int:
 
 
 def _shown(found: list["Status"], one: bool) -> list[Any]:
-    from humansim import show
+    from humansim import plan, show
 
     if not one:
         rows = [(one.sweep.name, one.states, one.stage.what if one.stage is not None else "") for one in found]
@@ -93,7 +93,7 @@ def _shown(found: list["Status"], one: bool) -> list[Any]:
     rows.append(("all", status.states, ""))
     parts: list[Any] = [show.states(rows, status.sweep.title, "backbone and paradigm", "best on validation")]
     if status.running:
-        parts.append(show.running(status.running, status.sweep.base))
+        parts.append(show.running(status.running, plan.base_of(status.sweep), list(status.sweep.search)))
     kinds = Counter(failure.kind for failure in status.failures)
     lines = [now] if (now := show.stage(status)) else []
     if gpus := sum(one.gpu or 0 for one in status.running):

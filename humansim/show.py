@@ -6,7 +6,7 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -84,8 +84,8 @@ def _bar(what: str, *columns: Any) -> Iterator[Callable[[int, int | None], None]
 class Terminal:
     """Shows a submit while it runs: a bar with the time left where there is a terminal, else a line for each event."""
 
-    def __init__(self, base: Trial) -> None:
-        self.base = base
+    def __init__(self, base: Trial, searched: Collection[str] = ()) -> None:
+        self.base, self.searched = base, searched
         self.console = console(stderr=True)
         self.display = Progress(
             TextColumn("{task.description}"),
@@ -138,7 +138,7 @@ class Terminal:
                 self.display.update(self.trials, left=f"about {duration(seconds)} left")
         if known:
             return
-        name = f"{outcome.trial.id[:8]}  {run_name(outcome.trial, self.base)}"
+        name = f"{outcome.trial.id[:8]}  {run_name(outcome.trial, self.base, self.searched)}"
         if isinstance(outcome, Failure):
             self.console.print(f"[red]failed[/red]    {escape(f'{name}: {outcome.reason}')}")
         elif isinstance(outcome, Pruned):
@@ -299,7 +299,7 @@ def score(best: Result | None, tied: int = 1) -> str:
     return f"{_points(best.mean('validation'))} (test {_points(best.mean('test'))}), {best.trial.id[:8]}{equals}"
 
 
-def running(trials: Sequence[Running], base: Trial) -> RichTable:
+def running(trials: Sequence[Running], base: Trial, searched: Collection[str] = ()) -> RichTable:
     """Trials under way, those that were silent for longest last."""
     shown = RichTable(title="running", title_justify="left")
     for name in ("trial", "", "epoch", "validation", "images/s", "last epoch", "on", "GPU"):
@@ -310,7 +310,7 @@ def running(trials: Sequence[Running], base: Trial) -> RichTable:
         ago = "" if one.age is None else f"{duration(max(0.0, one.age))} ago"
         if one.age is None and one.begun is not None:
             ago = f"begun {duration(max(0.0, one.begun))} ago"
-        name = escape(run_name(one.trial, base))
+        name = escape(run_name(one.trial, base, searched))
         gpu = f"{one.gpu:g}" if one.gpu else ""
         shown.add_row(one.trial.id[:8], name, epochs, _points(one.validation), rate, ago, one.node or "", gpu)
     return shown
