@@ -381,7 +381,7 @@ def shoes(root: Root, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_what_the_readme_shows_runs(shoes: Path) -> None:
     generated = torch.rand(2, 3, 32, 32).requires_grad_()
-    exec(README.partition("```python\n")[2].partition("```")[0], {"generated": generated})
+    exec(README.partition("```python\n")[2].partition("```")[0], {"generated": generated, "mask": torch.ones(20, 30)})
     assert generated.grad is not None
     assert generated.grad.abs().max() > 0
 

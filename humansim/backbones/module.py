@@ -123,7 +123,8 @@ class Scorer(nn.Module):
     """A published metric of two images: it gives their distance and no embeddings.
 
     Args:
-        network: from two batches of images [b, 3, r, r], RGB in [0, 1], to their distances [b].
+        network: from two batches of images [b, 3, r, r], RGB in [0, 1], to their distances [b]. If it has a method
+            `mapped`, that gives them at each position, [b, 1, r, r].
         weights: where the weights come from, in words.
     """
 
@@ -139,6 +140,16 @@ class Scorer(nn.Module):
         """Distances [b], float32 at least; the smaller the more alike. Not every metric starts at zero."""
         kind = self.place.dtype
         return at_least_float(self.network(a.to(kind), b.to(kind))).reshape(len(a))
+
+    @property
+    def has_map(self) -> bool:
+        return hasattr(self.network, "mapped")
+
+    def mapped(self, a: Tensor, b: Tensor) -> Tensor:
+        """Distances at each position [b, 1, r, r] of a metric that `has_map`."""
+        mapped: Any = self.network.mapped
+        found: Tensor = mapped(a.to(self.place.dtype), b.to(self.place.dtype))
+        return at_least_float(found)
 
     @property
     def device(self) -> torch.device:

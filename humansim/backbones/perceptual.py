@@ -97,6 +97,11 @@ def ssim() -> "Scorer":
             alike: Any = similarity(a, b, data_range=1.0, reduction="none")
             return 1 - alike  # type: ignore[no-any-return]
 
+        def mapped(self, a: "Tensor", b: "Tensor") -> "Tensor":
+            """Its mean over positions is the distance."""
+            _, alike = similarity(a, b, data_range=1.0, reduction="none", return_full_image=True)
+            return 1 - alike.mean(dim=1, keepdim=True)
+
     return Scorer(Dissimilarity(), "none")
 
 
@@ -124,6 +129,14 @@ def _normalised(network: Any) -> "nn.Module":
 
         def forward(self, a: "Tensor", b: "Tensor") -> "Tensor":
             return self.lpips(a, b, normalize=True)  # type: ignore[no-any-return]
+
+        def mapped(self, a: "Tensor", b: "Tensor") -> "Tensor":
+            """As `lpips.LPIPS(spatial=True)`."""
+            self.lpips.spatial = True
+            try:
+                return self(a, b)  # type: ignore[no-any-return]
+            finally:
+                self.lpips.spatial = False
 
     return FromUnitRange()
 
