@@ -7,8 +7,8 @@
 
 Images are paths, Pillow pictures, numpy arrays or torch tensors, one or a batch (`humansim.accepted`). Where no
 gradient is asked for, images are judged as the trial's own were (threads, batches of one shape): on a CPU, files give
-the very bits that lie in its answers.parquet. Where one is, the metric is a loss: differentiable in the images and,
-after `metric.requires_grad_()`, in its weights.
+the very bits that lie in its answers.parquet, and one pair costs as much as a whole batch: give many at once. Where a
+gradient is, the metric is a loss: differentiable in the images and, after `metric.requires_grad_()`, in its weights.
 """
 
 import functools
@@ -277,10 +277,12 @@ class Metric(nn.Module):
         if beside is not None:
             columns.append(iter(torch.split(beside.expand(total, -1, -1, -1), BATCH)))
             images = (*images, beside)
+        exact = torch.autocast(self.device.type, enabled=False)  # the trial says its precision, not who calls
         if self._wants_gradient(images):
-            return torch.cat([judged(*some) for some in zip(*columns, strict=True)])
+            with exact:
+                return torch.cat([judged(*some) for some in zip(*columns, strict=True)])
         found, done = [], 0
-        with torch.inference_mode(), reproducible(self.facts.result.trial.threads):
+        with torch.inference_mode(), exact, reproducible(self.facts.result.trial.threads):
             for some in zip(*columns, strict=True):
                 given = [_filled_up(column) for column in some] if stored else some
                 found.append(judged(*given)[: total - done])

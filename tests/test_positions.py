@@ -1,5 +1,8 @@
 """Where images differ, and judging by a part of them: against naive loops, against LPIPS, and on a real photograph."""
 
+import copy
+import pickle
+
 import lpips
 import numpy as np
 import pytest
@@ -40,7 +43,10 @@ TRIALS = {
     "lpips": NETS.having({"backbone": Variant("lpips", weights="random"), "resolution": 64}),
     "dists": NETS.having({"backbone": Variant("dists", weights="random"), "resolution": 64}),
     "ensemble": NETS.having(
-        {"backbone": Variant("ensemble", members=("timm:test_vit", "timm:test_resnet"), weights="random")}
+        {
+            "backbone": Variant("ensemble", members=("timm:test_convnext", "timm:test_resnet"), weights="random"),
+            "resolution": 64,
+        }
     ),
 }
 MASKED = ("pixels", "maps", "norm behind the mean", "layer of maps", "layer, flat", "layer of tokens", "flat", "bf16")
@@ -316,3 +322,17 @@ def test_what_cannot_be_mapped_or_masked_is_refused(facts: Facts, pairs: Tensor)
         metric.distance_map(a[:2], b)
     with pytest.raises(BadInput, match="image: int; give a path"):
         metric.distance_map([3], b)
+
+
+@pytest.mark.parametrize("name", ["layer of tokens", "lpips", "ssim", "ensemble"])
+def test_it_is_copied_pickled_and_left_alone_by_its_callers_autocast(name: str, facts: Facts, pairs: Tensor) -> None:
+    metric = made(name, facts)
+    expected = metric.distance(*pairs)
+    if name == "layer of tokens":
+        metric.distance_map(*pairs)  # which remembers where positions are
+    for again in (copy.deepcopy(metric), pickle.loads(pickle.dumps(metric)), nn.DataParallel(metric)):
+        assert torch.equal(again(*pairs), expected)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(metric(*pairs), expected)
+        image = pairs[0].clone().requires_grad_()
+        torch.testing.assert_close(metric(image, pairs[1]), expected, rtol=1e-5, atol=1e-6)
