@@ -2,7 +2,8 @@
 
 Ours is `launch.on_ray.launch`, fed by a `Search` with a ledger; a trial saves a minimal result to disk, and the driver
 reads it back. The plain way is a bare `Tuner` over a `grid_search` of as many values, whose trials neither report nor
-save. Both run in the same Ray, in turn, with `reuse_actors` and the same environment variables (`on_ray` sets them).
+save. Both run in the same Ray, in turn, with `reuse_actors` and the same environment variables (set by
+`humansim.launch`).
 Serial is `launch.serial.launch` with the same trials: what asking, saving and telling cost without Tune.
 
 A run is a start (until the first trial has ended: Ray starts workers, which import), a steady part, and an end (Tune
@@ -28,7 +29,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from humansim import results
-from humansim.launch import Follow, on_ray, serial
+from humansim.launch import Follow, cluster, on_ray, serial
 from humansim.plan import Ledger
 from humansim.pruning import Bar
 from humansim.results import Outcome, Result
@@ -116,7 +117,7 @@ def one_by_one(size: int) -> list[Moment]:
 
 def plain(size: int) -> list[Moment]:
     """Plain Ray Tune: as `through_search`."""
-    from ray import tune  # here, since Ray reads the variables that on_ray sets when it is imported
+    from ray import tune  # here, since Ray reads the variables that humansim.launch sets when it is imported
 
     times = [now()]
 
@@ -207,7 +208,7 @@ def main() -> None:
         parser.error("--sizes start at 8: the quarters of a run are compared")
 
     found = []
-    with on_ray.connected():
+    with cluster.connected():
         ours(WARM_UP), plain(WARM_UP), one_by_one(WARM_UP)
         for size in given.sizes:
             # A long run is steadied by its own length; and all of it is to take a few minutes.

@@ -96,10 +96,10 @@ def _measure(trials: "list[Trial]", root: "Root", address: str | None) -> dict[s
             progress(done, len(trials))
 
         if address or os.environ.get("RAY_ADDRESS"):
-            from humansim.launch import on_ray
+            from humansim.launch import cluster, probing
 
-            with on_ray.connected(address):
-                on_ray.measure(trials, root, ended)
+            with cluster.connected(address):
+                probing.measure(trials, root, ended)
         else:
             from humansim import measuring
 

@@ -181,12 +181,12 @@ def versions() -> dict[str, str]:
 
 
 def _cluster(address: str, root: Root) -> Iterator[Check]:
-    from humansim.launch import on_ray
+    from humansim.launch import cluster
 
     seen = root.path / f".doctor-{os.getpid()}-seen"
     try:
-        with on_ray.connected(address), locked(seen, wait=True):
-            nodes = on_ray.on_every_node(look, seen)
+        with cluster.connected(address), locked(seen, wait=True):
+            nodes = cluster.on_every_node(look, seen)
     except BadInput as error:
         yield Check("cluster", "fail", str(error))
         return

@@ -250,12 +250,12 @@ def _launch(
         one_by_one.launch(search, root, train.run, follow)
         return
     watcher.step("starting Ray")
-    from humansim.launch import on_ray
+    from humansim.launch import cluster, on_ray, trainable
 
-    with on_ray.connected(address), _stoppable():  # once more: Ray has taken the signal for itself
+    with cluster.connected(address), _stoppable():  # once more: Ray has taken the signal for itself
         watcher.step("running trials")
         waiting = partial(watcher.step, "waiting for a node that can run trials")
-        on_ray.launch(search, root, on_ray.run_here, follow, name, peak, patience or on_ray.PATIENCE, waiting)
+        on_ray.launch(search, root, trainable.run_here, follow, name, peak, patience or on_ray.PATIENCE, waiting)
 
 
 def _whole(watcher: Watcher, name: str, done: int, total: int | None) -> None:

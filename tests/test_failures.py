@@ -15,7 +15,7 @@ import test_launch
 from test_launch import finished
 
 from humansim import plan, results
-from humansim.launch import Follow, on_ray
+from humansim.launch import Follow, cluster, on_ray
 from humansim.plan import Ledger
 from humansim.results import Failure, Outcome, Result
 from humansim.root import Root
@@ -29,13 +29,13 @@ TOO_MUCH = 3 << 30  # bytes that are taken beside what is taken now: the node is
 
 
 @pytest.fixture(scope="module", autouse=True)
-def cluster() -> Iterator[None]:
+def little_memory() -> Iterator[None]:
     """Ray with a GPU that is only counted, on a machine that seems to have little memory."""
     for module in (sys.modules[__name__], test_launch):  # workers cannot import what lies in tests/
-        on_ray.ray.cloudpickle.register_pickle_by_value(module)
+        cluster.ray.cloudpickle.register_pickle_by_value(module)
     memory = psutil.virtual_memory()
     least = (memory.total - memory.available + TOO_MUCH) / memory.total
-    on_ray.ray.init(
+    cluster.ray.init(
         "local",
         num_cpus=2,
         num_gpus=GPUS,
@@ -45,7 +45,7 @@ def cluster() -> Iterator[None]:
         _system_config={"memory_usage_threshold": least, "memory_monitor_refresh_ms": 100},
     )
     yield
-    on_ray.ray.shutdown()
+    cluster.ray.shutdown()
 
 
 def launched(root: Root, runner: object, trials: int, **options: object) -> dict[int, Outcome]:
@@ -88,7 +88,7 @@ def test_a_poisoned_trial_ends_with_its_reason_and_costs_the_others_nothing(tmp_
 
 def hungry(trial: Trial, root: Root, *, report: Callable, **more: object) -> Result:
     """The first three want a whole GPU, say so by failing; one even more."""
-    given = on_ray.ray.get_runtime_context().get_assigned_resources()["GPU"]
+    given = cluster.ray.get_runtime_context().get_assigned_resources()["GPU"]
     with (root.path / f"given-{trial.seed}").open("a") as file:
         file.write(f"{given} ")
     if (trial.seed in (1, 2) and given < 1) or trial.seed == 0:
@@ -99,7 +99,7 @@ def hungry(trial: Trial, root: Root, *, report: Callable, **more: object) -> Res
 def test_who_runs_out_of_memory_is_asked_again_with_more_at_most_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(on_ray, "_gpu_memory", lambda: 80 << 30)
+    monkeypatch.setattr(cluster, "_gpu_memory", lambda: 80 << 30)
     root = Root.at(tmp_path)
     peaks = {0: 15 << 30, 1: 15 << 30, 2: 1 << 30}  # a quarter, a quarter, an eighth
     # There are so many others that these are no large part of the work, and get no more than they need.

@@ -403,12 +403,12 @@ def test_wrong_circumstances_are_bad_input(root: Root, wrong: list[str], capsys:
 
 @pytest.mark.slow
 def test_a_cluster_measures(root: Root) -> None:
-    from humansim.launch import on_ray
+    from humansim.launch import cluster, probing
 
     ended: dict[str, Probe | Exception] = {}
     wrong = TINY.having({"source": Variant("table", name="nowhere")})
-    with on_ray.connected():
-        on_ray.measure([PRETRAINED, TINY, wrong], root, lambda trial, probe: ended.update({trial.id: probe}))
+    with cluster.connected():
+        probing.measure([PRETRAINED, TINY, wrong], root, lambda trial, probe: ended.update({trial.id: probe}))
     assert {trial: type(ended[trial.id]).__name__ for trial in (PRETRAINED, TINY, wrong)} == {
         PRETRAINED: "Probe",
         TINY: "Probe",

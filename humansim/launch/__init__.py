@@ -1,6 +1,10 @@
-"""Ways to run what a search asks for: `serial.launch` in this process, `on_ray.launch` as Ray Tune trials."""
+"""Ways to run what a search asks for: `serial.launch` in this process, `on_ray.launch` as Ray Tune trials.
+
+Only here: ray, and not before it is used.
+"""
 
 import errno
+import os
 import shutil
 import traceback
 from collections.abc import Callable, Sequence
@@ -9,10 +13,21 @@ from typing import Protocol
 
 from humansim import results
 from humansim.errors import BadInput
+from humansim.launch.packing import READY
 from humansim.pruning import Bar
 from humansim.results import Failure, Kind, Outcome, Pruned, Result
 from humansim.root import Root
 from humansim.spec import Trial
+
+# Read by Ray when it is imported. Workers use the environment that is there instead of building one with uv; Tune's own
+# loggers and reports stay quiet; several trials are kept ready, so that no slot waits for the driver.
+os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(READY))
 
 Row = dict[str, float]
 
