@@ -1,5 +1,7 @@
 """A finished trial as a metric: what it takes, refuses and gives; in the place of LPIPS and of torchmetrics."""
 
+import importlib.util
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -295,6 +297,19 @@ def test_the_program_gives_the_embeddings_without_humansim(metric: Metric, root:
         export.write_program(humansim.load(SSIM.id, root=root.path), file)
 
 
+def test_onnx_that_cannot_be_had_is_refused(root: Root, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    metric = humansim.load(TUNED.id, root=root.path, device="cpu")
+    metric.judge.precision = "bf16"
+    with pytest.raises(BadInput, match="bf16, which onnxruntime does not"):
+        export.write_onnx(metric, tmp_path / "embed.onnx")
+    with pytest.raises(BadInput, match="no embedding to export"):
+        export.write_onnx(humansim.load(SSIM.id, root=root.path), tmp_path / "embed.onnx")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(BadInput, match=r"needs onnxscript and onnxruntime: pip install 'humansim\[onnx\]'"):
+        export.write_onnx(metric, tmp_path / "embed.onnx")
+    assert not list(tmp_path.iterdir())
+
+
 def copied(root: Root, trial: Trial, to: Path) -> Path:
     import shutil
 
@@ -357,10 +372,13 @@ def test_a_sweep_stands_for_its_best_by_validation(root: Root) -> None:
 
 def test_the_command(root: Root, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     to = tmp_path / "given"
-    assert cli.main(["export", TUNED.id, "--to", str(to), "--program", "--root", str(root.path)]) == 0
-    assert sorted(file.name for file in to.iterdir()) == ["README.md", "config.json", "embed.pt2", "model.safetensors"]
+    assert cli.main(["export", TUNED.id, "--to", str(to), "--program", "--onnx", "--root", str(root.path)]) == 0
+    written = ["README.md", "config.json", "embed.onnx", "embed.pt2", "model.safetensors"]
+    assert sorted(file.name for file in to.iterdir()) == written
     said = capsys.readouterr().out
     assert "The judges were simulated." in said
+    assert re.search(r"ONNX: .*embed.onnx, largest difference \d\.\de-0\d", said)
+    assert cli.main(["export", TUNED.id, "--register", "shoes", "--onnx", "--root", str(root.path)]) == 2
     assert said.startswith("Metric: ")
     assert f"(fine-tuned), trial {TUNED.id}\n" in said
     assert cli.main(["export", PLAIN.id, "--to", str(tmp_path / "floor"), "--root", str(root.path)]) == 0
@@ -368,7 +386,7 @@ def test_the_command(root: Root, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert cli.main(["export", TUNED.id, "--to", str(to), "--root", str(root.path)]) == 2
     assert cli.main(["export", TUNED.id, "--root", str(root.path)]) == 2
     assert cli.main(["export", "0" * 16, "--to", str(tmp_path / "b"), "--root", str(root.path)]) == 2
-    assert capsys.readouterr().err.count("humansim: error:") == 3
+    assert capsys.readouterr().err.count("humansim: error:") == 4
 
 
 README = (
@@ -392,7 +410,7 @@ def shoes(root: Root, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_what_the_readme_shows_runs(shoes: Path) -> None:
     generated = torch.rand(2, 3, 32, 32).requires_grad_()
-    exec(README.partition("```python\n")[2].partition("```")[0], {"generated": generated})
+    exec(README.partition("```python\n")[2].partition("```")[0], {"generated": generated, "mask": torch.ones(20, 30)})
     assert generated.grad is not None
     assert generated.grad.abs().max() > 0
 
