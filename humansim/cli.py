@@ -216,7 +216,7 @@ def _sweep(given: argparse.Namespace, retry: "Collection[Kind]" = ()) -> int:
     err.print(f"[bold]{sweep.name}[/bold]  {escape(sweep.question)}", soft_wrap=True)
     for note in meant.notes:
         err.print(note, soft_wrap=True, markup=False)
-    with show.Terminal(sweep.base) as terminal:
+    with show.Terminal(plan.base_of(sweep), list(sweep.search)) as terminal:
         report = submit(
             sweep,
             root,

@@ -1,6 +1,7 @@
 """`humansim plan`: what a sweep would run, and what it will take."""
 
 import argparse
+import contextlib
 import os
 import sys
 import time
@@ -73,7 +74,7 @@ def _plan(given: argparse.Namespace) -> int:
     if given.json:
         show.json_document(_document(found, ahead, weights, failed, given.price))
         return 1 if failed else 0
-    _print(given, found, ahead, weights)
+    _print(given, root, found, ahead, weights)
     for name, why in failed.items():
         print(f"Not measured: {name}: {why}")
     return 1 if failed else 0
@@ -115,7 +116,23 @@ def _measure(trials: "list[Trial]", root: "Root", address: str | None) -> dict[s
     return failed
 
 
-def _print(given: argparse.Namespace, found: "Plan", ahead: "Forecast", weights: list[str]) -> None:
+def _warned(found: "Plan", root: "Root") -> list[str]:
+    """What one should know of one's own judgements before anything is trained on them (`audit.warned`)."""
+    from humansim import audit, sources
+    from humansim.errors import BadInput
+    from humansim.splits import split
+
+    told: dict[str, None] = {}
+    trained = [cell.trial for cell in found.cells if cell.trial.paradigm is not None]
+    for source, protocol in dict.fromkeys((trial.source, trial.protocol) for trial in trained):
+        if not sources.source.entry(source).facts:  # neither published nor simulated
+            with contextlib.suppress(BadInput):  # what is wrong with the data is told elsewhere
+                judgements = sources.read(source, root)
+                told[audit.warned(judgements, split(judgements, protocol))] = None
+    return [one for one in told if one]
+
+
+def _print(given: argparse.Namespace, root: "Root", found: "Plan", ahead: "Forecast", weights: list[str]) -> None:
     from humansim import show
 
     each = given.cells or len(found.cells) <= FEW
@@ -125,6 +142,8 @@ def _print(given: argparse.Namespace, found: "Plan", ahead: "Forecast", weights:
     search = f", of which the searches will choose {found.to_ask}" if found.to_ask else ""
     to_run = counts["to run"] + counts["resumable"]
     print(f"{sum(counts.values())} trials in {len(found.cells)} cells; {to_run} to run{search}")
+    for told in _warned(found, root):
+        print(f"Note: {told}")
     for source, why in ahead.missing_data.items():
         print(f"Data that is not there: {source}: {why}")
     if weights:

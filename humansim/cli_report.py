@@ -23,7 +23,7 @@ def add(commands: Any, where: argparse.ArgumentParser, track: argparse.ArgumentP
     """Adds the command to the parser."""
     one = commands.add_parser(
         "report",
-        help="write what sweeps have found as one page, with the nine verdicts",
+        help="write what sweeps have found as one page, with the study's verdicts",
         description="Write what sweeps have found as one page that needs no network, as Markdown, and as tables for\n"
         "LaTeX and in CSV: data, leakage, results beside floors and ceilings, the verdicts of the nine hypotheses,\n"
         "figures, how it was made, what is missing. Also of sweeps that have not finished: it says so.",
@@ -73,12 +73,14 @@ def _report(given: argparse.Namespace) -> int:
     stores = _stores(names, uris)
 
     from analysis import answers, hypotheses, report
+    from humansim.sources.study import SETS
+    from humansim.tables import counted
 
     _check_replaceable(out, report.FILES)
     trials, answered = answers.read(*((uri, name) for name in names for uri in stores[name]))
-    tell(f"judging nine hypotheses by {len(trials):,} trials")
+    tell(f"judging by {counted(len(trials), 'trial')}")
     judged = hypotheses.verdicts(trials, answered)
-    maps, left_out = birds(root, trials)
+    maps, left_out = birds(root, trials) if set(answered.sets) & set(SETS) else (None, [])
     tell("looking for where models and people disagree most")
     more, not_shown = gallery(root, trials, answered, stores)
     sweeps = [_swept(name, roots, stores[name], trials) for name in names]

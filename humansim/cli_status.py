@@ -80,19 +80,20 @@ def _studies(given: argparse.Namespace) -> int:
 
 
 def _shown(found: list["Status"], one: bool) -> list[Any]:
-    from humansim import show
+    from humansim import plan, show
 
     if not one:
         rows = [(one.sweep.name, one.states, one.stage.what if one.stage is not None else "") for one in found]
         return [show.states(rows, "sweeps", "sweep", "now")] if rows else []
     status = found[0]
     rows = [
-        (f"{group.backbone} {group.paradigm}".strip(), group.states, show.score(group.best)) for group in status.groups
+        (f"{group.backbone} {group.paradigm}".strip(), group.states, show.score(group.best, group.tied))
+        for group in status.groups
     ]
     rows.append(("all", status.states, ""))
     parts: list[Any] = [show.states(rows, status.sweep.title, "backbone and paradigm", "best on validation")]
     if status.running:
-        parts.append(show.running(status.running, status.sweep.base))
+        parts.append(show.running(status.running, plan.base_of(status.sweep), list(status.sweep.search)))
     kinds = Counter(failure.kind for failure in status.failures)
     lines = [now] if (now := show.stage(status)) else []
     if gpus := sum(one.gpu or 0 for one in status.running):
@@ -117,6 +118,7 @@ def _document(status: "Status") -> dict[str, Any]:
                 "paradigm": group.paradigm,
                 "states": group.states,
                 "best": None if group.best is None else group.best.trial.id,
+                "tied_on_validation": group.tied,
             }
             for group in status.groups
         ],

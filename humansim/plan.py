@@ -1,5 +1,6 @@
 """From a sweep to its cells and trials, checked before anything is paid for; and what is there of them already."""
 
+import contextlib
 import fnmatch
 import json
 import runpy
@@ -169,6 +170,28 @@ def backbones(every: Iterable[Cell]) -> list[Variant]:
         for end in cell.search["backbone"].ends() if "backbone" in cell.search else ():
             found[checked(cell.trial.having({"backbone": end})).backbone] = None
     return list(found)
+
+
+def base_of(sweep: Sweep) -> Trial:
+    """The trial from which those of a sweep differ, its parts in their normal form, as theirs are."""
+    parts: dict[str, Any] = {}
+    for field, registry in REGISTRIES.items():
+        if (given := getattr(sweep.base, field)) is not None:
+            with contextlib.suppress(BadInput):  # what no cell has may be wrong
+                parts[field] = registry.normal(given)
+    return sweep.base.having(parts)
+
+
+def spelt_out(trial: Trial, axes: Iterable[str]) -> dict[str, Any]:
+    """A trial's settings, and those arguments of its parts among these axes that are left out at their default."""
+    settings = trial.settings()
+    for axis in axes:
+        field, _, argument = axis.partition(".")
+        if argument and field in settings and axis not in settings:
+            known = REGISTRIES[field].entry(getattr(trial, field)).arguments
+            if argument in known:
+                settings[axis] = known[argument].default
+    return settings
 
 
 def missing_weights(every: Iterable[Cell]) -> list[WeightFile]:

@@ -423,6 +423,11 @@ class Sweep(Frozen):
         """Its name, and its question where it has one."""
         return f"{self.name}: {self.question}" if self.question else self.name
 
+    @property
+    def axes(self) -> list[str]:
+        """What is varied: the grid's axes, then those that are searched."""
+        return list(dict.fromkeys([*(axis for one in self.grid for axis in one), *self.search]))
+
     def settings(self) -> Iterator[dict[str, Any]]:
         """Each combination of the grid's values, in order."""
         for one in self.grid:

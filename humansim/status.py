@@ -30,12 +30,16 @@ class Running:
 
 @dataclass(frozen=True)
 class Group:
-    """The cells of one backbone and paradigm: trials by state, and the best finished one by validation."""
+    """The cells of one backbone and paradigm: trials by state, and the best finished one by validation.
+
+    Of `tied` equals, whatever their seeds, it is the one that finished first.
+    """
 
     backbone: str
     paradigm: str
     states: Counter[str]
     best: Result | None
+    tied: int = 0
 
 
 @dataclass(frozen=True)
@@ -104,9 +108,9 @@ class Reader:
         for cell in found.cells:
             paradigm = "" if cell.trial.paradigm is None else str(cell.trial.paradigm)
             groups.setdefault((str(cell.trial.backbone), paradigm), []).append(cell)
-        return [Group(*key, *self._group(found, cells)) for key, cells in groups.items()]
+        return [self._group(*key, found, cells) for key, cells in groups.items()]
 
-    def _group(self, found: plan.Plan, cells: list[Cell]) -> tuple[Counter[str], Result | None]:
+    def _group(self, backbone: str, paradigm: str, found: plan.Plan, cells: list[Cell]) -> Group:
         states: Counter[str] = Counter()
         finished: list[Result] = []
         for cell in cells:
@@ -115,7 +119,9 @@ class Reader:
             states[str(State.TO_RUN)] += plan.wanted(found.sweep, cell) - len(trials)
             ended = (self.ended.get(trial.id) for trial, state in trials if state is State.FINISHED)
             finished += [one for one in ended if isinstance(one, Result) and one.mean("validation") >= 0]
-        return states, max(finished, key=lambda one: one.mean("validation"), default=None)
+        best = min(finished, key=lambda one: (-one.mean("validation"), one.finished), default=None)
+        equals = [one for one in finished if best is not None and one.mean("validation") == best.mean("validation")]
+        return Group(backbone, paradigm, states, best, len({one.trial.having({"seed": 0}).id for one in equals}))
 
 
 def _left(states: Counter[str], outcomes: Iterable[Outcome]) -> float | None:

@@ -9,12 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from humansim import own, plan, probes, results, submitted
+from humansim import audit, own, plan, probes, results, submitted
 from humansim.backbones.weights import fetch
 from humansim.errors import BadInput
 from humansim.judgements import Judgements
 from humansim.lengths import Lengths
-from humansim.material import prepare, resize_of
+from humansim.material import Material, prepare, resize_of
 from humansim.plan import Ledger
 from humansim.results import ENDED, Failure, Kind, Outcome, Result
 from humansim.retention import Retention
@@ -124,11 +124,15 @@ def submit(
             plan.remember(whole, replace(root, data=root.path / "data"))
         step("reading images and judgements")
         data: dict[Variant, str] = {}
+        warned: dict[str, None] = {}
         judgements: dict[tuple[Variant, str], tuple[Judgements, Split]] = {}
         for trial in _one_for_each_store(cells):
             material = prepare(trial, root, partial(progress, "decoding images"))
             data[trial.source] = material.fingerprint
             judgements[trial.source, trial.protocol] = material.judgements, material.split
+            warned[_warned(material)] = None
+        for warning in filter(None, warned):
+            watcher.note(warning)
         before = [o for trial in plan.plan(sweep, root).known if (o := results.load(root, trial)) is not None]
         check_unmixed(before, data)
         plan.remember(whole, root)
@@ -205,8 +209,13 @@ def run_here(trials: Sequence[Trial], sweep: Sweep, root: Root, watcher: Watcher
     """
     watcher.step("reading images and judgements")
     data = {}
+    warned: dict[str, None] = {}
     for trial in trials:
-        data[trial.source] = prepare(trial, root, partial(watcher.progress, "decoding images")).fingerprint
+        material = prepare(trial, root, partial(watcher.progress, "decoding images"))
+        data[trial.source] = material.fingerprint
+        warned[_warned(material)] = None
+    for told in filter(None, warned):
+        watcher.note(told)
     check_unmixed([o for trial in trials if (o := results.load(root, trial)) is not None], data)
     from humansim import train
     from humansim.launch import raised
@@ -269,6 +278,13 @@ def _launch(
         step(submitted.RUNNING)
         waiting = partial(step, "waiting for a node that can run trials")
         on_ray.launch(search, root, trainable.run_here, follow, name, peak, patience or on_ray.PATIENCE, waiting)
+
+
+def _warned(material: Material) -> str:
+    """What one should know of the data before anything is fitted on it; empty if nothing, or nothing is fitted."""
+    if material.fit is None:
+        return ""
+    return audit.warned(material.judgements, material.split, audit.same_images(material.store.contents))
 
 
 def _whole(progress: Callable[[str, int, int], None], name: str, done: int, total: int | None) -> None:

@@ -150,6 +150,24 @@ def test_what_is_shown_is_shown_as_it_is_written(capsys: pytest.CaptureFixture[s
         assert text in shown
 
 
+@pytest.mark.parametrize("count", [1, 11])
+def test_a_score_below_the_floor_is_marked(count: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of one set and of the mean of many; a floor, chance and people are not held against it."""
+    from humansim import show
+
+    scores = {"floor": 0.6, "chance": 0.5, "pretrained": 0.55, "fine-tuned": 0.65}
+    table = [
+        {"kind": kind, "axes": {}, "sets": {f"some/{i}": {"score": score} for i in range(count)}}
+        for kind, score in scores.items()
+    ]
+    show.console().print(*show.scores(table, "title", simulated=False))
+    shown = capsys.readouterr().out
+    (marked,) = [line for line in shown.splitlines() if "↓ " in line and "│" in line]
+    assert "pretrained" in marked
+    assert "55.00 ↓" in marked
+    assert "↓: below the floor" in " ".join(shown.split())
+
+
 def test_many_sets_stand_one_a_row(capsys: pytest.CaptureFixture[str]) -> None:
     """Eleven intervals side by side fit no terminal: a table of models with their means, and one of the sets."""
     from humansim import show
@@ -207,6 +225,29 @@ def test_plan_counts_what_would_run(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "10 trials in 4 cells; 10 to run, of which the searches will choose 8" in capsys.readouterr().out
 
 
+OWN = """
+from humansim.spec import Sweep, Trial, Variant
+
+SWEEP = Sweep(
+    name="own",
+    base=Trial(source=Variant("table", name="mine"), backbone="pixels"),
+    grid=[{}, {"backbone": ["miniature:resnet50"], "paradigm": ["triplet"]}],
+)
+"""
+
+
+def test_plan_says_where_fit_and_test_share_images(judgements: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One line where one decides; a sweep that only evaluates has nothing to share."""
+    file, where = judgements.parent / "own.py", ["--root", str(judgements.parent / "root")]
+    for text, warned in ((OWN, 1), (OWN.replace('"paradigm"', '"resolution"').replace('"triplet"', "32"), 0)):
+        file.write_text(text)
+        assert main(["plan", str(file), "--data", str(judgements.parent), *where]) == 0
+        lines = [
+            one for one in capsys.readouterr().out.splitlines() if one.startswith("Note: mine: fit and test share")
+        ]
+        assert len(lines) == warned
+
+
 @pytest.mark.slow
 def test_ones_own_judgements_are_evaluated_and_fine_tuned_on(judgements: Path) -> None:
     """A folder of one's own: an evaluation on all of it, then one fine-tuning on held-out images."""
@@ -225,6 +266,7 @@ def test_ones_own_judgements_are_evaluated_and_fine_tuned_on(judgements: Path) -
     settings = ["source=table", "source.name=mine", "paradigm=triplet", "resolution=32", "epochs=1", "fit_size=32"]
     done = humansim("run", *settings, "batch_size=8", "--data", str(judgements.parent), *where)
     assert done.returncode == 0, done.stderr
+    assert "mine: fit and test share " in done.stderr  # they are few: see test_audit
     assert "simulated" not in done.stdout + done.stderr
     assert "fine-tuned" in done.stdout
     assert done.stdout.splitlines()[-1].startswith("Results: ")

@@ -1,5 +1,7 @@
 """A finished trial as a metric: what it takes, refuses and gives; in the place of LPIPS and of torchmetrics."""
 
+import importlib.util
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,16 +11,20 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from mlflow import MlflowClient
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import humansim
 from humansim import cli, export, plan, results, train
 from humansim.calibration import p_right, reliability, temperature_of
+from humansim.described import final_metrics, run_name
 from humansim.errors import BadInput
 from humansim.metric import Metric
+from humansim.plan import Asked, Ledger
 from humansim.root import Root
 from humansim.spec import Sweep, Trial, Variant
+from humansim.tracking import Tracker
 
 TUNED = plan.checked(
     Trial(
@@ -261,6 +267,8 @@ def test_an_exported_folder_is_the_same_metric(trial: Trial, root: Root, tmp_pat
     assert torch.equal(again.distance(pictures[0], pictures), metric.distance(pictures[0], pictures))
     assert again.facts == metric.facts
     card = (tmp_path / "given" / "README.md").read_text()
+    if trial == TUNED:
+        assert "shares with the test part: 0 of " in card
     for said in ("judges were simulated", trial.id, "licence of the weights", "2AFC on the test part"):
         assert said in card
     with pytest.raises(BadInput, match="it is there already"):
@@ -287,6 +295,19 @@ def test_the_program_gives_the_embeddings_without_humansim(metric: Metric, root:
     torch.testing.assert_close(torch.export.load(file).module()(images), metric.embed(images), rtol=1e-4, atol=1e-5)
     with pytest.raises(BadInput, match="no embedding to export"):
         export.write_program(humansim.load(SSIM.id, root=root.path), file)
+
+
+def test_onnx_that_cannot_be_had_is_refused(root: Root, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    metric = humansim.load(TUNED.id, root=root.path, device="cpu")
+    metric.judge.precision = "bf16"
+    with pytest.raises(BadInput, match="bf16, which onnxruntime does not"):
+        export.write_onnx(metric, tmp_path / "embed.onnx")
+    with pytest.raises(BadInput, match="no embedding to export"):
+        export.write_onnx(humansim.load(SSIM.id, root=root.path), tmp_path / "embed.onnx")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(BadInput, match=r"needs onnxscript and onnxruntime: pip install 'humansim\[onnx\]'"):
+        export.write_onnx(metric, tmp_path / "embed.onnx")
+    assert not list(tmp_path.iterdir())
 
 
 def copied(root: Root, trial: Trial, to: Path) -> Path:
@@ -351,13 +372,21 @@ def test_a_sweep_stands_for_its_best_by_validation(root: Root) -> None:
 
 def test_the_command(root: Root, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     to = tmp_path / "given"
-    assert cli.main(["export", TUNED.id, "--to", str(to), "--program", "--root", str(root.path)]) == 0
-    assert sorted(file.name for file in to.iterdir()) == ["README.md", "config.json", "embed.pt2", "model.safetensors"]
-    assert "The judges were simulated." in capsys.readouterr().out
+    assert cli.main(["export", TUNED.id, "--to", str(to), "--program", "--onnx", "--root", str(root.path)]) == 0
+    written = ["README.md", "config.json", "embed.onnx", "embed.pt2", "model.safetensors"]
+    assert sorted(file.name for file in to.iterdir()) == written
+    said = capsys.readouterr().out
+    assert "The judges were simulated." in said
+    assert re.search(r"ONNX: .*embed.onnx, largest difference \d\.\de-0\d", said)
+    assert cli.main(["export", TUNED.id, "--register", "shoes", "--onnx", "--root", str(root.path)]) == 2
+    assert said.startswith("Metric: ")
+    assert f"(fine-tuned), trial {TUNED.id}\n" in said
+    assert cli.main(["export", PLAIN.id, "--to", str(tmp_path / "floor"), "--root", str(root.path)]) == 0
+    assert "It is a floor" in capsys.readouterr().out  # a sweep's best by validation may be one
     assert cli.main(["export", TUNED.id, "--to", str(to), "--root", str(root.path)]) == 2
     assert cli.main(["export", TUNED.id, "--root", str(root.path)]) == 2
     assert cli.main(["export", "0" * 16, "--to", str(tmp_path / "b"), "--root", str(root.path)]) == 2
-    assert capsys.readouterr().err.count("humansim: error:") == 3
+    assert capsys.readouterr().err.count("humansim: error:") == 4
 
 
 README = (
@@ -381,7 +410,7 @@ def shoes(root: Root, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_what_the_readme_shows_runs(shoes: Path) -> None:
     generated = torch.rand(2, 3, 32, 32).requires_grad_()
-    exec(README.partition("```python\n")[2].partition("```")[0], {"generated": generated})
+    exec(README.partition("```python\n")[2].partition("```")[0], {"generated": generated, "mask": torch.ones(20, 30)})
     assert generated.grad is not None
     assert generated.grad.abs().max() > 0
 
@@ -406,8 +435,8 @@ def test_registered_it_is_loaded_again_and_serves(shoes: Path, root: Root, monke
     uri = f"sqlite:///{shoes / 'mlflow.db'}"
     (shoes / "mlflow.db").touch()
     assert cli.main([*second, "--tracking", uri]) == 0
-    metric = humansim.load("models:/shoes/1", tracking=uri, device="cpu")
     expected = humansim.load(TUNED.id, device="cpu")
+    metric = humansim.load("models:/shoes/1", tracking=uri, device="cpu")
     assert metric.facts == expected.facts
     distance = expected.distance("a.png", "b.png")
     assert torch.equal(metric.distance("a.png", "b.png"), distance)
@@ -422,6 +451,8 @@ def test_registered_it_is_loaded_again_and_serves(shoes: Path, root: Root, monke
 
         mlflow.set_tracking_uri(uri)
         served = mlflow.pyfunc.load_model("models:/shoes/1")
+        tags = mlflow.MlflowClient(uri).get_model_version("shoes", "1").tags
+    assert tags["shared_test_images"] == "0"
     sent = [base64.b64encode((shoes / f"{name}.png").read_bytes()).decode() for name in ("query", "a", "b")]
     rows = pd.DataFrame([sent, ["query.png", "a.png", "b.png"]], columns=["query", "a", "b"])
     found = served.predict(rows)
@@ -430,3 +461,56 @@ def test_registered_it_is_loaded_again_and_serves(shoes: Path, root: Root, monke
     assert "p_closer" not in served.predict(rows[["a", "b"]])
     with pytest.raises(Exception, match="neither the path"):
         served.predict(rows[["a", "b"]].replace("a.png", "gone.png"))
+    version = MlflowClient(uri).get_model_version("shoes", "1")
+    (run,) = MlflowClient(uri).search_runs([mlflow.get_experiment_by_name("humansim-metrics").experiment_id])
+    assert (version.run_id, run.info.run_name) == (run.info.run_id, run_name(TUNED, Trial()))
+    assert run.data.metrics == final_metrics(expected.facts.result)
+    assert run.data.params["backbone"] == "miniature:resnet50"
+
+
+@pytest.mark.slow
+def test_a_model_is_logged_to_its_trials_own_run_which_stays_as_it_was(
+    shoes: Path, root: Root, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    sweep = Sweep(name="shoes", base=TUNED, grid=[{"backbone": ["pixels"], "paradigm": [None]}, {}])
+    plan.remember(sweep, root)
+    for trial in (TUNED, floor := plan.checked(TUNED.having({"paradigm": None, "backbone": "pixels"}))):
+        Ledger(root, "shoes").append(Asked("a cell", 0, trial))
+    train.run(floor, root, device="cpu")
+    tracker = Tracker(root.tracking_uri, root, sweep)
+    outcome = results.load(root, TUNED)
+    assert outcome is not None
+    tracker.ended(outcome)
+    assert tracker.close() is None
+    client = MlflowClient(root.tracking_uri)
+    (before,) = client.search_runs(["1"])
+    metric = humansim.load(f"runs:/{before.info.run_id}", root=root.path, device="cpu")
+    assert metric.facts.result == outcome
+
+    assert export.register(metric, "lacquered", root=root.path) == "models:/lacquered/1"
+    (after,) = client.search_runs(["1"])
+    assert after.info.end_time == before.info.end_time
+    assert after.info.status == "FINISHED"
+    assert (after.data.metrics, after.data.params, after.data.tags) == (
+        before.data.metrics,
+        before.data.params,
+        before.data.tags,
+    )
+    for name in ("2afc/test", "2afc/validation"):  # one epoch: no second point
+        assert len(client.get_metric_history(before.info.run_id, name)) == 1
+    assert client.get_experiment_by_name("humansim-metrics") is None
+    version = client.get_model_version("lacquered", "1")
+    assert version.run_id == before.info.run_id
+    shared = outcome.provenance["shared"]["test"]["images"]
+    tags = {"trial_id": TUNED.id, "sweep": "shoes", "judges": "simulated judges", "contaminated": "false"}
+    tags |= {"shared_test_images": str(shared), "weights_licence": "none: random weights"}
+    assert version.tags == tags | {"cell": before.data.tags["cell"]}
+    tested = next(s for s in outcome.scores if s.part == "test" and s.measure == "cosine")
+    told = (TUNED.id, "| floor `pixels` |", "simulated", f"**{100 * tested.score:.2f}**", f"{100 * tested.low:.2f} to")
+    assert [what for what in told if what not in version.description] == []
+    assert "perceptual" in client.get_registered_model("lacquered").description.lower()
+    model = client.get_logged_model(version.source.rpartition("/")[2])
+    assert {metric.key for metric in model.metrics} == set(final_metrics(outcome))
+    for _ in range(2):  # whichever store MLflow was pointed at meanwhile
+        assert humansim.load("models:/lacquered/1", root=root.path, device="cpu").facts == metric.facts

@@ -128,7 +128,7 @@ def test_why_there_is_no_map_of_the_birds_is_said(tmp_path: Path, monkeypatch: p
 @pytest.mark.parametrize(
     ("source", "why"),
     [
-        (Variant("table", name="shoes"), "neither of judgements.csv and judgements.parquet found there"),
+        (Variant("table", name="shoes"), "no such folder; --data DIR names the one that shoes lies in"),
         (Variant("sample", queries=4, pairs=1), "has other triplets here than those that were judged"),
     ],
 )

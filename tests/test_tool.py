@@ -11,7 +11,7 @@ import pytest
 from sweeping import environment
 from test_answers import answers_of, result_of
 
-from humansim import cli_help, plan, results
+from humansim import cli_help, plan, results, tables
 from humansim.cli import _parser, main
 from humansim.doctor import HELD, SEEN, TRIES, _locks, checks
 from humansim.root import Root
@@ -95,6 +95,40 @@ def test_compare_gives_the_paired_difference_of_each_set(submitted: Root, capsys
     for name, expected in _differences(*frames).items():
         assert rows[name]["difference"] == pytest.approx(expected)
         assert rows[name]["low"] <= expected <= rows[name]["high"]
+
+
+def test_a_sweeps_table_tells_of_every_axis_that_any_of_its_cells_names() -> None:
+    """A fine-tuned cell that takes its backbone from the base has that backbone in its row, no blank."""
+    sweep = Sweep(name="s", base=B, grid=[{"backbone": ["pixels"]}, {"paradigm": ["triplet"], "lr": [1e-3]}])
+    rows = tables.of_sweep((cell, result_of(cell.trial, answers_of(cell.trial))) for cell in plan.cells(sweep))
+    assert [row["axes"] for row in rows if "trial" in row] == [
+        {"backbone": "pixels"},
+        {"backbone": "efficientnet_lite0", "paradigm": "triplet", "lr": 1e-3},
+    ]
+
+
+def test_equals_on_validation_are_counted_and_the_first_to_finish_is_taken(
+    root: Root, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In compare and in status: three learning rates that are just as good, of which one has a second seed."""
+    tuned = [B.having({"paradigm": "triplet", "lr": lr}) for lr in (1e-3, 1e-4, 1e-5)]
+    again = tuned[0].having({"seed": 1})
+    axes = {"backbone": ["efficientnet_lite0"], "paradigm": ["triplet"], "lr": [1e-3, 1e-4, 1e-5]}
+    grid = [{"backbone": ["pixels"]}, {**axes, "seed": [0, 1]}]
+    plan.remember(Sweep(name="tied", base=A, grid=grid), root)
+    for finished, trial in zip((5, 4, 3, 2, 1), (A, *tuned, again), strict=True):
+        answers = answers_of(A if trial == A else B)
+        results.save(root, result_of(trial, answers).model_copy(update={"finished": finished, "history": ()}))
+        answers.to_parquet(results.folder(root, trial) / results.ANSWERS)
+    where = ["--root", str(root.path)]
+    assert main(["compare", "pixels", "paradigm=triplet,backbone=*", "--sweep", "tied", *where]) == 0
+    first, second = capsys.readouterr().out.splitlines()[:2]
+    assert "best on validation" not in first
+    assert second.endswith("2 seeds  first to finish of 3 that are best on validation")
+    assert f"  {tuned[0].id}  " in second  # the second seed of the first rate finished before all others
+    assert main(["status", "tied", *where]) == 0
+    said = " ".join(capsys.readouterr().out.replace("│", " ").split())  # the column may be folded
+    assert f"{again.id[:8]}, first of 3 equals" in said, said
 
 
 def _differences(one: pd.DataFrame, two: pd.DataFrame) -> dict[str, float]:
