@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor, nn
 
 from humansim.errors import BadInput
@@ -20,6 +20,7 @@ from humansim.pictures import Resize, as_seen, upright
 
 One = str | os.PathLike[str] | Image.Image | NDArray[Any] | Tensor
 Images = One | Sequence[One]
+Mask = NDArray[Any] | Tensor
 SLACK = 1e-4  # that rounding may take a float out of [0, 1]
 SMALLEST = 2  # pixels of a side
 
@@ -137,16 +138,87 @@ def _floats(images: NDArray[Any] | Tensor) -> Tensor:
 def resized(images: Tensor, rule: Resize) -> Tensor:
     """Float images [n, 3, h, w] as the rule's squares [n, 3, r, r], by torch; of the right size as they are."""
     side, (high, wide) = rule.resolution, images.shape[2:]
-    if rule.shorter is None:
-        size = (side, side)
-    elif wide <= high:
-        size = (int(rule.shorter * high / wide), rule.shorter)
-    else:
-        size = (rule.shorter, int(rule.shorter * wide / high))
+    size = _size(high, wide, rule)
     if size != (high, wide):
         images = nn.functional.interpolate(images, size, mode=rule.interpolation, antialias=True).clamp(0, 1)
     top, left = (round((length - side) / 2.0) for length in size)
     return images[:, :, top : top + side, left : left + side]
+
+
+def _size(high: int, wide: int, rule: Resize) -> tuple[int, int]:
+    """Height and width to which a rule brings an image before it cuts out the centre."""
+    if rule.shorter is None:
+        return rule.resolution, rule.resolution
+    if wide <= high:
+        return int(rule.shorter * high / wide), rule.shorter
+    return rule.shorter, int(rule.shorter * wide / high)
+
+
+def seen(high: int, wide: int, rule: Resize) -> tuple[slice, slice]:
+    """Rows and columns of an image that are in the rule's square: all of them, or those of the centre."""
+    rows, columns = (
+        slice(round((size - rule.resolution) / 2 * own / size), round((size + rule.resolution) / 2 * own / size))
+        for own, size in zip((high, wide), _size(high, wide, rule), strict=True)
+    )
+    return rows, columns
+
+
+def opened(images: Images) -> Images:
+    """The same with pictures in the place of paths: for those who need their size too, so that each is read once.
+
+    Raises:
+        BadInput: a file that cannot be read.
+    """
+    if isinstance(images, str | os.PathLike):
+        return _opened(Path(images))
+    if isinstance(images, list | tuple):
+        return [_opened(Path(one)) if isinstance(one, str | os.PathLike) else one for one in images]
+    return images
+
+
+def size_of(images: Images) -> tuple[int, int]:
+    """Height and width of images that are all of one size.
+
+    Raises:
+        BadInput: they are of several sizes.
+    """
+    every: Sequence[One] = images if isinstance(images, list | tuple) else [images]  # type: ignore[list-item]
+    sizes = {_size_of(one) for one in every}
+    if len(sizes) > 1:
+        some = ", ".join(f"{high} x {wide}" for high, wide in sorted(sizes)[:3])
+        raise BadInput(f"images: of several sizes (height x width {some}); give those of one size at a time")
+    return sizes.pop()
+
+
+def _size_of(image: One) -> tuple[int, int]:
+    if isinstance(image, Image.Image):
+        turned = ImageOps.exif_transpose(image)
+        return turned.height, turned.width
+    if isinstance(image, Tensor):
+        return image.shape[-2], image.shape[-1]
+    if isinstance(image, np.ndarray):
+        return image.shape[-3], image.shape[-2]
+    raise BadInput(f"image: {type(image).__name__}; give a path, a Pillow picture, a numpy array or a torch tensor")
+
+
+def mask_of(mask: Mask, size: tuple[int, int], device: torch.device) -> Tensor:
+    """A mask over images of a size as floats [n, 1, h, w] on a device; n is 1 for one [h, w].
+
+    Raises:
+        BadInput: another size, or values outside [0, 1].
+    """
+    if not isinstance(mask, np.ndarray | Tensor):
+        raise BadInput(f"mask: {type(mask).__name__}; give a torch tensor or a numpy array, [h, w] or [n, 1, h, w]")
+    given = torch.from_numpy(np.ascontiguousarray(mask)) if isinstance(mask, np.ndarray) else mask
+    whole = given[None, None] if given.ndim == 2 else given
+    if whole.ndim != 4 or whole.shape[1] != 1 or whole.shape[2:] != size:
+        wanted = f"[{size[0]}, {size[1]}] or [n, 1, {size[0]}, {size[1]}], the size of the first images"
+        raise BadInput(f"mask: {_what(mask)}; give {wanted}")
+    whole = whole.to(device) if whole.is_floating_point() else whole.to(device, torch.float32)
+    low, high = (float(end) for end in whole.detach().aminmax()) if len(whole) else (0.0, 1.0)
+    if not (low >= 0 and high <= 1):  # also of NaN
+        raise BadInput(f"mask: from {low:.4g} to {high:.4g}; 1 is what counts, 0 what does not")
+    return whole
 
 
 def _unit(image: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from humansim.audit import of_images
 from humansim.backbones import backbone
 from humansim.results import Result, Score
 from humansim.scores import CHANCE
@@ -135,7 +136,8 @@ def _leakage(result: Result) -> str:
     if result.trial.paradigm is None:
         what = "Nothing was fitted"
     else:
-        test = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in shared["test"].items())
+        counts = shared["test"] | {"images": of_images(shared)}
+        test = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items())
         what = f"What it was fitted on shares with the test part: {test}"
     pretraining = "; ".join(f"{name}: {said}" for name, said in shared.get("pretraining", {}).items())
     return f"{what}. Pre-training: {pretraining or UNKNOWN}."

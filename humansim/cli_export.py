@@ -1,4 +1,4 @@
-"""`humansim export`: a finished trial as a folder, in the MLflow Model Registry, as a program."""
+"""`humansim export`: a finished trial as a folder, in the MLflow Model Registry, as a program or ONNX."""
 
 import argparse
 from typing import Any
@@ -21,19 +21,22 @@ def add(
     one.add_argument("what", metavar="WHAT", help="what humansim.load takes")
     one.add_argument("--to", metavar="FOLDER", help="write model.safetensors, config.json and a model card there")
     one.add_argument("--program", action="store_true", help="and the embedding as embed.pt2, which torch runs alone")
+    one.add_argument("--onnx", action="store_true", help="and as embed.onnx, checked; needs humansim[onnx]")
     one.add_argument("--register", metavar="NAME", help="as a new version in the MLflow Model Registry")
 
 
 def _export(given: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from humansim import show
+    from humansim import show, tables
+    from humansim.described import run_name
     from humansim.errors import BadInput
+    from humansim.spec import Trial
 
     if given.to is None and given.register is None:
         raise BadInput("nothing is asked for: --to FOLDER, --register NAME, or both")
-    if given.program and given.to is None:
-        raise BadInput("--program: the program is written into a folder; name it with --to")
+    if (given.program or given.onnx) and given.to is None:
+        raise BadInput("--program, --onnx: they are written into a folder; name it with --to")
     from humansim import export
     from humansim.loading import load
 
@@ -47,14 +50,22 @@ def _export(given: argparse.Namespace) -> int:
     if given.program:
         done["program"] = str(Path(given.to) / export.PROGRAM)
         done["program_differs"] = export.write_program(metric, Path(done["program"]))
+    if given.onnx:
+        done["onnx"] = str(Path(given.to) / export.ONNX)
+        done["onnx_differs"] = export.write_onnx(metric, Path(done["onnx"]))
     if given.register is not None:
         done["model"] = export.register(metric, given.register, root=given.root, tracking=given.tracking)
     if given.json:
         show.json_document(done)
         return 0
+    result = metric.facts.result
+    kind, name = tables.kind(result), run_name(result.trial, Trial(source=result.trial.source))
     for line in (
+        f"Metric: {name} ({kind}), trial {result.trial.id}",
+        "It is a floor, to hold models against; name a trial to export a model." if kind == "floor" else "",
         f"Folder: {done['folder']}" if "folder" in done else "",
         f"Program: {done['program']}, largest difference {done['program_differs']:.1e}" if "program" in done else "",
+        f"ONNX: {done['onnx']}, largest difference {done['onnx_differs']:.1e}" if "onnx" in done else "",
         f"Model: {done['model']}" if "model" in done else "",
         "The judges were simulated." if metric.facts.simulated else "",
     ):

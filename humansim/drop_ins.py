@@ -15,17 +15,19 @@ if TYPE_CHECKING:
 class AsLPIPS(nn.Module):
     """Called as `lpips.LPIPS` is: images [n, 3, h, w] in [-1, 1], or in [0, 1] with `normalize=True`.
 
-    Returns distances [n, 1, 1, 1] of the measure that the metric is reported under. There are no layers to return.
+    Returns distances [n, 1, 1, 1] of the measure that the metric is reported under, or where the images differ
+    [n, 1, h, w] with `spatial`. There are no layers to return.
     """
 
-    def __init__(self, metric: "Metric") -> None:
+    def __init__(self, metric: "Metric", spatial: bool = False) -> None:
         super().__init__()
-        self.metric = metric
+        self.metric, self.spatial = metric, spatial
 
     def forward(self, in0: Tensor, in1: Tensor, retPerLayer: bool = False, normalize: bool = False) -> Tensor:  # noqa: N803
         if retPerLayer:
             raise BadInput("retPerLayer: the distance is not a sum over layers; leave it out")
-        return self.metric(_unit(in0, normalize), _unit(in1, normalize)).reshape(-1, 1, 1, 1)  # type: ignore[no-any-return]
+        a, b = _unit(in0, normalize), _unit(in1, normalize)
+        return self.metric.distance_map(a, b) if self.spatial else self.metric.distance(a, b).reshape(-1, 1, 1, 1)
 
 
 class MeanDistance(TorchMetric):

@@ -1,8 +1,10 @@
-"""A metric as a folder in Hugging Face's style, which `humansim.load` reads; its embedding as a program of torch."""
+"""A metric as a folder in Hugging Face's style, which `humansim.load` reads; its embedding as a program, as ONNX."""
 
+import contextlib
+import importlib.util
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,9 @@ from humansim.results import Result
 from humansim.root import Root, made_whole, written_whole
 from humansim.train import save_weights
 
-CARD, PROGRAM = "README.md", "embed.pt2"
-CLOSE = 1e-4  # relative difference that an exported program's embeddings may have
+CARD, PROGRAM, ONNX = "README.md", "embed.pt2", "embed.onnx"
+CLOSE = 1e-4  # of the largest value: what the embeddings of a program, or of ONNX, may differ by
+LARGEST = 1536 << 20  # bytes of weights from which torch would write several files
 
 
 def write_folder(metric: Metric, folder: Path) -> None:
@@ -139,22 +142,80 @@ def write_program(metric: Metric, file: Path) -> float:
     Raises:
         BadInput: a metric without embeddings; a network that torch cannot export, or only as another.
     """
-    if isinstance(metric.judge, Scorer):
-        raise BadInput("a published metric of pairs has no embedding to export as a program")
-    side, network = metric.rule.resolution, _Embedding(metric.judge)
-    generator = torch.Generator().manual_seed(0)
-    images = torch.rand(5, 3, side, side, generator=generator).to(metric.device)
-    try:
-        with torch.no_grad():
-            program = torch.export.export(network, (images[:3],), dynamic_shapes={"images": {0: torch.export.Dim.AUTO}})
-            found, expected = program.module()(images), network(images)
-    except Exception as error:  # torch's tracer raises whatever the network does
-        first = str(error).strip().partition("\n")[0][:200]
-        raise BadInput(f"the network cannot be exported as a program: {type(error).__name__}: {first}") from error
-    apart = float((found - expected).abs().max() / expected.abs().max())
-    if not apart <= CLOSE:
-        raise BadInput(f"the exported program gives other embeddings: they differ by {apart:.2g} of the largest value")
+    network, images = _embedding(metric)
+    with _told("a program"), torch.no_grad():
+        program = _traced(network, images)
+        found, expected = program.module()(images), network(images)
+    apart = _apart(found, expected, "program")
     with written_whole(file) as temporary, open(temporary, "wb") as out, warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of weights that lie channels last: they are whole all the same
         torch.export.save(program, out)
+    return apart
+
+
+def write_onnx(metric: Metric, file: Path) -> float:
+    """Writes the embedding as ONNX: `images`, floats [batch, 3, r, r] in [0, 1] -> `embeddings` [batch, d].
+
+    Any number of images. The same bits are not promised: what was written is run by onnxruntime on a CPU and checked
+    against the metric on random images, several and one.
+
+    Returns:
+        The largest difference that was found, relative to the largest value.
+
+    Raises:
+        BadInput: onnxscript or onnxruntime is missing; a metric without embeddings, or in bf16; a network that torch
+            cannot export, or only as another.
+    """
+    missing = [name for name in ("onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise BadInput(f"ONNX needs {' and '.join(missing)}: pip install 'humansim[onnx]'")
+    network, images = _embedding(metric)
+    if network.judge.precision == "bf16":
+        raise BadInput("ONNX: the trial computes in bf16, which onnxruntime does not on a CPU; export the folder alone")
+    if sum(tensor.nbytes for tensor in network.state_dict().values()) > LARGEST:
+        raise BadInput("ONNX: the weights are too large for one file (1.5 GiB); export the folder alone")
+    import onnxruntime
+
+    with written_whole(file) as temporary, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the libraries' own, of what they are to change
+        with _told("ONNX"), torch.no_grad():
+            names: dict[str, Any] = {"input_names": ["images"], "output_names": ["embeddings"]}
+            made = torch.onnx.export(_traced(network, images), dynamo=True, verbose=False, **names)
+            assert made is not None
+            made.save(temporary, external_data=False)
+            session = onnxruntime.InferenceSession(temporary, providers=["CPUExecutionProvider"])
+            several, one = (
+                torch.from_numpy(session.run(None, {"images": some.cpu().numpy()})[0]) for some in (images, images[:1])
+            )
+            expected = [network(some).cpu() for some in (images, images[:1])]
+        return max(_apart(found, right, "ONNX") for found, right in zip((several, one), expected, strict=True))
+
+
+def _embedding(metric: Metric) -> tuple[_Embedding, Tensor]:
+    """What embeds, and random images to check it on."""
+    if isinstance(metric.judge, Scorer):
+        raise BadInput("a published metric of pairs has no embedding to export as a program")
+    side, generator = metric.rule.resolution, torch.Generator().manual_seed(0)
+    return _Embedding(metric.judge).eval(), torch.rand(5, 3, side, side, generator=generator).to(metric.device)
+
+
+def _traced(network: _Embedding, images: Tensor) -> torch.export.ExportedProgram:
+    return torch.export.export(network, (images[:3],), dynamic_shapes={"images": {0: torch.export.Dim.AUTO}})
+
+
+@contextlib.contextmanager
+def _told(form: str) -> Iterator[None]:
+    """Tells what fails inside in one line: torch's tracer raises whatever the network does."""
+    try:
+        yield
+    except Exception as error:
+        first = str(error).strip().partition("\n")[0][:200]
+        raise BadInput(f"the network cannot be exported as {form}: {type(error).__name__}: {first}") from error
+
+
+def _apart(found: Tensor, expected: Tensor, form: str) -> float:
+    """The largest difference relative to the largest value."""
+    apart = float((found - expected).abs().max() / expected.abs().max())
+    if not apart <= CLOSE:
+        raise BadInput(f"the exported {form} gives other embeddings: they differ by {apart:.2g} of the largest value")
     return apart

@@ -3,21 +3,23 @@
     metric.distance(a, b)            how far apart two images are, under cosine, l2 or l1
     metric.p_closer(query, a, b)     the probability that a person finds b closer to the query than a
     metric.embed(images)             embeddings
+    metric.distance_map(a, b)        where they differ; `distance(a, b, mask=...)` judges by a part of them
 
 Images are paths, Pillow pictures, numpy arrays or torch tensors, one or a batch (`humansim.accepted`). Where no
 gradient is asked for, images are judged as the trial's own were (threads, batches of one shape): on a CPU, files give
-the very bits that lie in its answers.parquet. Where one is, the metric is a loss: differentiable in the images and,
-after `metric.requires_grad_()`, in its weights.
+the very bits that lie in its answers.parquet, and one pair costs as much as a whole batch: give many at once. Where a
+gradient is, the metric is a loss: differentiable in the images and, after `metric.requires_grad_()`, in its weights.
 """
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from humansim import accepted
-from humansim.accepted import Images
+from humansim import accepted, positions
+from humansim.accepted import Images, Mask
 from humansim.backbones.module import Scorer
 from humansim.calibration import Calibration
 from humansim.embedder import BATCH, MEASURES, OWN, Embedder, distance, in_unit_range
@@ -109,24 +111,71 @@ class Metric(nn.Module):
             raise BadInput(f"{self._name} judges pairs of images and has no embeddings; use distance")
         return self._in_batches(self.judge.evaluated, images)
 
-    def distance(self, a: Images, b: Images, measure: str | None = None) -> Tensor:
+    def distance(self, a: Images, b: Images, measure: str | None = None, mask: Mask | None = None) -> Tensor:
         """Distances [n] of images to images, 0 for equal ones and never negative; one image is held against many.
+
+        With a mask, features count as much as the mask says at their position: f_p becomes f_p m_p s^2 / sum(m), m
+        being the mask as its mean over each of the s x s positions' share of the image. Where the embedding is the
+        mean of f_p, it becomes their weighted mean; a mask of ones changes no bit. Features look beyond their own
+        share, so that what lies just outside the mask still tells.
 
         Args:
             measure: "cosine" (1 - cosine similarity, 0 to 2), "l2", "l1"; of a published metric "own".
+            mask: of 0 to 1 [h, w], or one for each pair [n, 1, h, w], of the size of the images `a`; the same
+                share of the images `b` is meant.
 
         Raises:
-            BadInput: images that cannot be used, numbers of images that do not go together, an unknown measure.
+            BadInput: images that cannot be used, numbers of images that do not go together, an unknown measure; a mask
+                of another size or of zeros; a mask where embeddings are no mean over positions.
+        """
+        measure, count = self._known(measure), _pairs(a, b)
+        if mask is not None:
+            a = accepted.opened(a)
+            weights = self._weights(mask, a, count)
+            first, second = (self._in_batches(self._weighted, images, beside=weights) for images in (a, b))
+        elif isinstance(self.judge, Scorer):
+            return self._in_batches(self.judge, a, b)
+        else:
+            first, second = (self.embed(images) for images in (a, b))
+        return distance(first.expand(count, -1), second.expand(count, -1), measure)
+
+    def distance_map(self, a: Images, b: Images, measure: str | None = None) -> Tensor:
+        """Where images differ [n, 1, h, w], at the size of the images `a`: 0 where they do not, never negative.
+
+        At each of the s x s positions it is the distance of the features there, brought to the size of the image
+        bilinearly, as LPIPS does (Zhang et al. 2018; its `spatial=True`): under "cosine" that is half of their
+        equation 1 for one layer without its weights. Features are those that the embedding is made of: at the trial's
+        layer, or at the last place of the network that has positions, with a kept head on each where that fits. Of
+        LPIPS and SSIM it is their own map. 0 also where a metric with resize="native" does not look, at the margins.
+
+        It shows where the network sees a difference, the more blurred the deeper its features: of a piece planted into
+        a photograph, 11 % of its area, the map of EfficientNet-Lite0 has 41 % of its sum there at the network's end, 70
+        % at layer "blocks.4", 85 % at "blocks.2". People's choices have fitted and calibrated whole images only:
+        the map is no measure of what people see at a place. Under "l2" and "l1" its mean over the grid is no less than
+        the distance where the embedding is a mean of features.
+
+        Args:
+            measure: as of `distance`.
+
+        Raises:
+            BadInput: as `distance`; images `a` of several sizes; a network without a square of positions, such as an
+                ensemble.
         """
         measure = self._known(measure)
-        sizes = accepted.count(a), accepted.count(b)
-        if sizes[0] != sizes[1] and 1 not in sizes:
-            raise BadInput(f"distance: {sizes[0]} images and {sizes[1]}; give as many, or one to hold against all")
+        _pairs(a, b)
+        a = accepted.opened(a)
+        high, wide = accepted.size_of(a)
         if isinstance(self.judge, Scorer):
-            return self._in_batches(self.judge, a, b)
-        first, second = (self.embed(images) for images in (a, b))
-        count = max(sizes)
-        return distance(first.expand(count, -1), second.expand(count, -1), measure)
+            if not self.judge.has_map:
+                raise BadInput(f"{self._name} compares images as a whole and has no map")
+            judged: Callable[..., Tensor] = self.judge.mapped
+        else:
+            judged = functools.partial(positions.map_of, self.judge, self._grid, measure)
+        found = self._in_batches(judged, a, b, stored=False)
+        rows, columns = accepted.seen(high, wide, self.rule)
+        size = (rows.stop - rows.start, columns.stop - columns.start)
+        there = nn.functional.interpolate(found, size, mode="bilinear", align_corners=False)
+        return nn.functional.pad(there, (columns.start, wide - columns.stop, rows.start, high - rows.stop))
 
     def p_closer(self, query: Images, a: Images, b: Images, measure: str | None = None) -> Tensor:
         """The probability that a person finds b closer to the query than a [n], as validation's votes calibrate it.
@@ -147,11 +196,15 @@ class Metric(nn.Module):
         apart = self.distance(query, a, measure) - self.distance(query, b, measure)
         return torch.sigmoid(apart / self.facts.calibration[measure].temperature)
 
-    def lpips(self) -> "AsLPIPS":
-        """This metric with the interface of `lpips.LPIPS`: images in [-1, 1], distances [n, 1, 1, 1]."""
+    def lpips(self, spatial: bool = False) -> "AsLPIPS":
+        """This metric with the interface of `lpips.LPIPS`: images in [-1, 1], distances [n, 1, 1, 1].
+
+        Args:
+            spatial: gives `distance_map` [n, 1, h, w] instead, as theirs does.
+        """
         from humansim.drop_ins import AsLPIPS
 
-        return AsLPIPS(self)
+        return AsLPIPS(self, spatial)
 
     def torchmetric(self, **options: Any) -> "MeanDistance":
         """This metric with the interface of torchmetrics: `update`, `compute`; options as those of `MeanDistance`."""
@@ -179,18 +232,60 @@ class Metric(nn.Module):
             raise BadInput(f"unknown measure {measure!r}{near(measure, self.measures)}")
         return measure
 
-    def _in_batches(self, judged: Callable[..., Tensor], *images: Images) -> Tensor:
-        """What a network makes of columns of images, a row for each; a column of one image goes with all."""
-        total = max(accepted.count(column) for column in images)
+    @functools.cached_property
+    def _grid(self) -> positions.Grid:
+        assert isinstance(self.judge, Embedder)
+        try:
+            return positions.grid_of(self.judge.backbone, self.rule.resolution)
+        except BadInput as error:
+            raise BadInput(f"{self._name}: {error}") from None
+
+    def _weights(self, mask: Mask, a: Images, count: int) -> Tensor:
+        """Weights of positions [n, 1, s, s], n being 1 or the number of pairs."""
+        if isinstance(self.judge, Scorer):
+            raise BadInput(f"mask: {self._name} is a published metric; weight its distance_map instead, if it has one")
+        grid = self._grid
+        if grid.read == "otherwise":
+            raise BadInput(
+                f"mask: the embedding of {self._name} is no mean over positions, as where a class token or an "
+                f"attention pool looks at all of them; a trial with layer={grid.layer!r} and pool='mean' can be masked"
+            )
+        high, wide = accepted.size_of(a)
+        whole = accepted.mask_of(mask, (high, wide), self.device)
+        if len(whole) not in (1, count):
+            raise BadInput(f"mask: {len(whole)} of them for {count} pairs; give one, or as many")
+        rows, columns = accepted.seen(high, wide, self.rule)
+        return positions.weights_of(whole[:, :, rows, columns], grid)
+
+    def _weighted(self, images: Tensor, weights: Tensor) -> Tensor:
+        assert isinstance(self.judge, Embedder)
+        return positions.weighted(self.judge, self._grid, images, weights)
+
+    def _in_batches(
+        self, judged: Callable[..., Tensor], *images: Images, beside: Tensor | None = None, stored: bool = True
+    ) -> Tensor:
+        """What a network makes of columns of images, a row for each; a column of one image goes with all.
+
+        Args:
+            beside: weights [n, 1, s, s] that go with the images as a last column.
+            stored: the bits are to be those of an evaluation; what none has, such as maps, comes in smaller batches.
+        """
+        total = max(*(accepted.count(column) for column in images), 0 if beside is None else len(beside))
         if total == 0:
             raise BadInput("images: none are given")
         columns = [self._units(column, total) for column in images]
+        if beside is not None:
+            columns.append(iter(torch.split(beside.expand(total, -1, -1, -1), BATCH)))
+            images = (*images, beside)
+        exact = torch.autocast(self.device.type, enabled=False)  # the trial says its precision, not who calls
         if self._wants_gradient(images):
-            return torch.cat([judged(*some) for some in zip(*columns, strict=True)])
+            with exact:
+                return torch.cat([judged(*some) for some in zip(*columns, strict=True)])
         found, done = [], 0
-        with torch.inference_mode(), reproducible(self.facts.result.trial.threads):
+        with torch.inference_mode(), exact, reproducible(self.facts.result.trial.threads):
             for some in zip(*columns, strict=True):
-                found.append(judged(*(_filled_up(column) for column in some))[: total - done])
+                given = [_filled_up(column) for column in some] if stored else some
+                found.append(judged(*given)[: total - done])
                 done += len(some[0])
             whole = torch.cat(found)
         return whole.clone()  # no inference tensor: it may go into somebody's loss
@@ -214,6 +309,18 @@ class Metric(nn.Module):
         return any(isinstance(one, Tensor) and one.requires_grad for one in given) or any(
             parameter.requires_grad for parameter in self.parameters()
         )
+
+
+def _pairs(a: Images, b: Images) -> int:
+    """How many pairs two columns of images make.
+
+    Raises:
+        BadInput: they do not go together.
+    """
+    sizes = accepted.count(a), accepted.count(b)
+    if sizes[0] != sizes[1] and 1 not in sizes:
+        raise BadInput(f"distance: {sizes[0]} images and {sizes[1]}; give as many, or one to hold against all")
+    return max(sizes) if min(sizes) else 0
 
 
 def _filled_up(images: Tensor) -> Tensor:

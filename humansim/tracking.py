@@ -44,12 +44,12 @@ WRITERS = 4  # at a time to a server, which has processes of its own; a database
 
 STATUS = {Result: "FINISHED", Failure: "FAILED", Pruned: "KILLED"}  # of a run, in MLflow's words
 OF_EPOCHS = {
+    "2afc/validation": "validation",  # what comes first is what MLflow's comparison of runs draws
     "train/loss": "loss",
     "train/lr": "lr",
     "train/images_per_second": "images_per_second",
     "train/gradient_norm": "gradient_norm",
     "train/peak_memory": "peak_memory",
-    "2afc/validation": "validation",
 }
 
 

@@ -1,5 +1,7 @@
 """A finished trial as a metric: what it takes, refuses and gives; in the place of LPIPS and of torchmetrics."""
 
+import importlib.util
+import re
 import shutil
 import subprocess
 import sys
@@ -266,6 +268,8 @@ def test_an_exported_folder_is_the_same_metric(trial: Trial, root: Root, tmp_pat
     assert torch.equal(again.distance(pictures[0], pictures), metric.distance(pictures[0], pictures))
     assert again.facts == metric.facts
     card = (tmp_path / "given" / "README.md").read_text()
+    if trial == TUNED:
+        assert "shares with the test part: 0 of " in card
     for said in ("judges were simulated", trial.id, "licence of the weights", "2AFC on the test part"):
         assert said in card
     with pytest.raises(BadInput, match="it is there already"):
@@ -292,6 +296,19 @@ def test_the_program_gives_the_embeddings_without_humansim(metric: Metric, root:
     torch.testing.assert_close(torch.export.load(file).module()(images), metric.embed(images), rtol=1e-4, atol=1e-5)
     with pytest.raises(BadInput, match="no embedding to export"):
         export.write_program(humansim.load(SSIM.id, root=root.path), file)
+
+
+def test_onnx_that_cannot_be_had_is_refused(root: Root, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    metric = humansim.load(TUNED.id, root=root.path, device="cpu")
+    metric.judge.precision = "bf16"
+    with pytest.raises(BadInput, match="bf16, which onnxruntime does not"):
+        export.write_onnx(metric, tmp_path / "embed.onnx")
+    with pytest.raises(BadInput, match="no embedding to export"):
+        export.write_onnx(humansim.load(SSIM.id, root=root.path), tmp_path / "embed.onnx")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(BadInput, match=r"needs onnxscript and onnxruntime: pip install 'humansim\[onnx\]'"):
+        export.write_onnx(metric, tmp_path / "embed.onnx")
+    assert not list(tmp_path.iterdir())
 
 
 def copied(root: Root, trial: Trial, to: Path) -> Path:
@@ -356,13 +373,21 @@ def test_a_sweep_stands_for_its_best_by_validation(root: Root) -> None:
 
 def test_the_command(root: Root, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     to = tmp_path / "given"
-    assert cli.main(["export", TUNED.id, "--to", str(to), "--program", "--root", str(root.path)]) == 0
-    assert sorted(file.name for file in to.iterdir()) == ["README.md", "config.json", "embed.pt2", "model.safetensors"]
-    assert "The judges were simulated." in capsys.readouterr().out
+    assert cli.main(["export", TUNED.id, "--to", str(to), "--program", "--onnx", "--root", str(root.path)]) == 0
+    written = ["README.md", "config.json", "embed.onnx", "embed.pt2", "model.safetensors"]
+    assert sorted(file.name for file in to.iterdir()) == written
+    said = capsys.readouterr().out
+    assert "The judges were simulated." in said
+    assert re.search(r"ONNX: .*embed.onnx, largest difference \d\.\de-0\d", said)
+    assert said.startswith("Metric: ")
+    assert f"(fine-tuned), trial {TUNED.id}\n" in said
+    assert cli.main(["export", PLAIN.id, "--to", str(tmp_path / "floor"), "--root", str(root.path)]) == 0
+    assert "It is a floor" in capsys.readouterr().out  # a sweep's best by validation may be one
+    assert cli.main(["export", TUNED.id, "--register", "shoes", "--onnx", "--root", str(root.path)]) == 2
     assert cli.main(["export", TUNED.id, "--to", str(to), "--root", str(root.path)]) == 2
     assert cli.main(["export", TUNED.id, "--root", str(root.path)]) == 2
     assert cli.main(["export", "0" * 16, "--to", str(tmp_path / "b"), "--root", str(root.path)]) == 2
-    assert capsys.readouterr().err.count("humansim: error:") == 3
+    assert capsys.readouterr().err.count("humansim: error:") == 4
 
 
 README = (
@@ -386,7 +411,7 @@ def shoes(root: Root, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_what_the_readme_shows_runs(shoes: Path) -> None:
     generated = torch.rand(2, 3, 32, 32).requires_grad_()
-    exec(README.partition("```python\n")[2].partition("```")[0], {"generated": generated})
+    exec(README.partition("```python\n")[2].partition("```")[0], {"generated": generated, "mask": torch.ones(20, 30)})
     assert generated.grad is not None
     assert generated.grad.abs().max() > 0
 
@@ -427,6 +452,8 @@ def test_registered_it_is_loaded_again_and_serves(shoes: Path, root: Root, monke
 
         mlflow.set_tracking_uri(uri)
         served = mlflow.pyfunc.load_model("models:/shoes/1")
+        tags = mlflow.MlflowClient(uri).get_model_version("shoes", "1").tags
+    assert tags["shared_test_images"] == "0"
     sent = [base64.b64encode((shoes / f"{name}.png").read_bytes()).decode() for name in ("query", "a", "b")]
     rows = pd.DataFrame([sent, ["query.png", "a.png", "b.png"]], columns=["query", "a", "b"])
     found = served.predict(rows)

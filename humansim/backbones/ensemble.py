@@ -51,18 +51,7 @@ def ensemble(
         weights: "pretrained", each member's default, or "random" for all.
         init_seed: of the random weights.
     """
-    import torch
-    from torch import Tensor, nn
-
-    from humansim.backbones.module import Backbone
-
-    class SideBySide(nn.Module):
-        def __init__(self, parts: list[Backbone]) -> None:
-            super().__init__()
-            self.members = nn.ModuleList(parts)
-
-        def forward(self, images: Tensor) -> Tensor:
-            return torch.cat([nn.functional.normalize(part(images), dim=1) for part in self.members], dim=1)
+    from humansim.backbones.module import Backbone, SideBySide
 
     seeded = {"init_seed": init_seed} if weights == "random" else {}
     parts = [backbone.make(member.having(**seeded)) for member in _members(members, weights)]

@@ -123,7 +123,8 @@ class Scorer(nn.Module):
     """A published metric of two images: it gives their distance and no embeddings.
 
     Args:
-        network: from two batches of images [b, 3, r, r], RGB in [0, 1], to their distances [b].
+        network: from two batches of images [b, 3, r, r], RGB in [0, 1], to their distances [b]. If it has a method
+            `mapped`, that gives them at each position, [b, 1, r, r].
         weights: where the weights come from, in words.
     """
 
@@ -141,12 +142,72 @@ class Scorer(nn.Module):
         return at_least_float(self.network(a.to(kind), b.to(kind))).reshape(len(a))
 
     @property
+    def has_map(self) -> bool:
+        return hasattr(self.network, "mapped")
+
+    def mapped(self, a: Tensor, b: Tensor) -> Tensor:
+        """Distances at each position [b, 1, r, r] of a metric that `has_map`."""
+        mapped: Any = self.network.mapped
+        found: Tensor = mapped(a.to(self.place.dtype), b.to(self.place.dtype))
+        return at_least_float(found)
+
+    @property
     def device(self) -> torch.device:
         return self.place.device
 
     def fingerprint(self) -> str:
         """SHA-256 over the names and bytes of all weights."""
         return _fingerprint(self)
+
+
+# Networks of parts that only make what others have: here, and not where they are made, so that they can be pickled.
+
+
+class SideBySide(nn.Module):
+    """Embeddings of several backbones, each of length one, one after the other."""
+
+    def __init__(self, parts: Sequence[Backbone]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(parts)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.cat([nn.functional.normalize(part(images), dim=1) for part in self.members], dim=1)
+
+
+class FromUnitRange(nn.Module):
+    """LPIPS of torchmetrics for images in [0, 1]."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.lpips: Any = network
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        return self.lpips(a, b, normalize=True)  # type: ignore[no-any-return]
+
+    def mapped(self, a: Tensor, b: Tensor) -> Tensor:
+        """As `lpips.LPIPS(spatial=True)`."""
+        self.lpips.spatial = True
+        try:
+            return self(a, b)  # type: ignore[no-any-return]
+        finally:
+            self.lpips.spatial = False
+
+
+class Dissimilarity(nn.Module):
+    """1 - SSIM of images in [0, 1]."""
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        return 1 - self._alike(a, b)  # type: ignore[no-any-return]
+
+    def mapped(self, a: Tensor, b: Tensor) -> Tensor:
+        """Its mean over positions is the distance."""
+        _, alike = self._alike(a, b, return_full_image=True)
+        return 1 - alike.mean(dim=1, keepdim=True)  # type: ignore[no-any-return]
+
+    def _alike(self, a: Tensor, b: Tensor, **options: Any) -> Any:
+        from torchmetrics.functional.image import structural_similarity_index_measure as similarity
+
+        return similarity(a, b, data_range=1.0, reduction="none", **options)
 
 
 def at_least_float(values: Tensor) -> Tensor:

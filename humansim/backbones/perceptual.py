@@ -5,15 +5,12 @@ A result has one measure of theirs, "own".
 """
 
 from typing import TYPE_CHECKING, Any, Literal
-from unittest.mock import patch
 
 from humansim.backbones import Pretraining, backbone
 from humansim.backbones.torchvision import ALEXNET, PUBLISHED
 from humansim.backbones.weights import WeightFile
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
-
     from humansim.backbones.module import Scorer
 
 Weights = Literal["published", "random"]
@@ -42,16 +39,18 @@ def lpips(
         weights: "published", or "random": an untrained trunk under the published linear weights.
         init_seed: of the random weights.
     """
+    from unittest.mock import patch
+
     from torchmetrics.functional.image import lpips as library
 
-    from humansim.backbones.module import Scorer
+    from humansim.backbones.module import FromUnitRange, Scorer
 
     name, file = TRUNKS[net]
     trunk = _trunk(name, file, weights, init_seed)
     # torchmetrics takes its trunk from torchvision, which would download it to a place of its own.
     with patch.object(library, "_get_tv_model_features", lambda *_: trunk):
         network = library._LPIPS(net=net)
-    return Scorer(_normalised(network), _origin(f"LPIPS 0.1, {name}", weights, init_seed))
+    return Scorer(FromUnitRange(network), _origin(f"LPIPS 0.1, {name}", weights, init_seed))
 
 
 @backbone(
@@ -70,6 +69,7 @@ def dists(*, weights: Weights = "published", init_seed: int = 0) -> "Scorer":
         init_seed: of the random weights.
     """
     from types import SimpleNamespace
+    from unittest.mock import patch
 
     from torchmetrics.functional.image import dists as library
 
@@ -87,15 +87,7 @@ def dists(*, weights: Weights = "published", init_seed: int = 0) -> "Scorer":
 @backbone(resolution=224, pairwise=True, trainable=False, family="none", licence="none: no weights")
 def ssim() -> "Scorer":
     """1 - SSIM (Wang et al. 2004), Gaussian window of 11 pixels: a floor that knows of structure."""
-    from torch import nn
-    from torchmetrics.functional.image import structural_similarity_index_measure as similarity
-
-    from humansim.backbones.module import Scorer
-
-    class Dissimilarity(nn.Module):
-        def forward(self, a: "Tensor", b: "Tensor") -> "Tensor":
-            alike: Any = similarity(a, b, data_range=1.0, reduction="none")
-            return 1 - alike  # type: ignore[no-any-return]
+    from humansim.backbones.module import Dissimilarity, Scorer
 
     return Scorer(Dissimilarity(), "none")
 
@@ -111,21 +103,6 @@ def _trunk(name: str, file: WeightFile, weights: Weights, init_seed: int) -> Any
     if weights == "published":
         load_into(network, file)
     return network.features
-
-
-def _normalised(network: Any) -> "nn.Module":
-    """LPIPS takes images in [-1, 1] unless it is told that they are in [0, 1]."""
-    from torch import nn
-
-    class FromUnitRange(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.lpips = network
-
-        def forward(self, a: "Tensor", b: "Tensor") -> "Tensor":
-            return self.lpips(a, b, normalize=True)  # type: ignore[no-any-return]
-
-    return FromUnitRange()
 
 
 def _origin(what: str, weights: Weights, init_seed: int) -> str:
