@@ -133,8 +133,8 @@ def final_points(result: Result) -> list[tuple[str, float, int, int]]:
     after a training is where its curve ends.
     """
     points = {name: (value, result.finished, 0) for name, value in final_metrics(result).items()}
-    if result.history:
-        last = result.history[-1]
+    last = result.history[-1] if result.history else {}
+    if "validation" in last:
         points["2afc/validation"] = (last["validation"], int(last["time"]), int(last["epoch"]))
     return [(name, *point) for name, point in points.items()]
 

@@ -146,7 +146,7 @@ def submit(
             fetch(file, partial(_whole, progress, file.name))
 
         step("opening MLflow")
-        tracker = Tracker(tracking_uri(root, tracking), root, sweep, watcher.note)
+        tracker = Tracker(tracking_uri(root, tracking), root, whole, watcher.note)
 
         def known(trial: Trial) -> Outcome | None:
             outcome = results.last(root, trial)

@@ -44,12 +44,12 @@ WRITERS = 4  # at a time to a server, which has processes of its own; a database
 
 STATUS = {Result: "FINISHED", Failure: "FAILED", Pruned: "KILLED"}  # of a run, in MLflow's words
 OF_EPOCHS = {
+    "2afc/validation": "validation",  # what comes first is what MLflow's comparison of runs draws
     "train/loss": "loss",
     "train/lr": "lr",
     "train/images_per_second": "images_per_second",
     "train/gradient_norm": "gradient_norm",
     "train/peak_memory": "peak_memory",
-    "2afc/validation": "validation",
 }
 
 
@@ -138,11 +138,15 @@ class Tracker:
             return
         with self._database() as store, store:
             store.execute("UPDATE experiments SET artifact_location = ? WHERE experiment_id = ?", (now, experiment))
-            store.execute(
-                "UPDATE runs SET artifact_uri = ? || substr(artifact_uri, ?) WHERE experiment_id = ? "
-                "AND substr(artifact_uri, 1, ?) = ?",
-                (now, len(before) + 1, experiment, len(before), before),
-            )
+            for table, column in (
+                ("runs", "artifact_uri"),
+                ("logged_models", "artifact_location"),
+                ("model_versions", "storage_location"),
+            ):
+                store.execute(
+                    f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?",
+                    (now, len(before) + 1, len(before) + 1, f"{before}/"),
+                )
 
     def _database(self) -> contextlib.closing[sqlite3.Connection]:
         """The SQLite database under the root."""

@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -514,3 +515,10 @@ def test_a_model_is_logged_to_its_trials_own_run_which_stays_as_it_was(
     assert {metric.key for metric in model.metrics} == set(final_metrics(outcome))
     for _ in range(2):  # whichever store MLflow was pointed at meanwhile
         assert humansim.load("models:/lacquered/1", root=root.path, device="cpu").facts == metric.facts
+
+    moved = Root.at(shutil.copytree(root.path, shoes / "moved"))
+    assert Tracker(moved.tracking_uri, moved, sweep).close() is None  # the sweep is submitted again where it lies now
+    place = MlflowClient(moved.tracking_uri).get_model_version_download_uri("lacquered", "1")
+    model = MlflowClient(moved.tracking_uri).get_logged_model(version.source.rpartition("/")[2])
+    assert [str(moved.path) in where for where in (place, model.artifact_location)] == [True, True]
+    assert humansim.load("models:/lacquered/1", root=moved.path, device="cpu").facts == metric.facts
