@@ -229,8 +229,9 @@ def facts(result: Result, origin: str = "") -> dict[str, Any]:
     `paradigm.margin`; `Trial.settings`), family, features, parameters (millions), pretraining.supervision, .method,
     .data, .images, .language; measure (the one that is reported), validation (mean 2AFC score by it, NaN without a
     validation part); simulated (the judges), contaminated, shared.test.images and so on (the leakage audit's counts),
-    split; data and weights (fingerprints), weights.origin, device, version.python and so on; seconds, seconds.train and
-    so on, peak_memory (bytes), epochs_run, finished (milliseconds since 1970); origin (sweep and store).
+    images.test and so on (how many there are), split; data and weights (fingerprints), weights.origin, device,
+    version.python and so on; seconds, seconds.train and so on, peak_memory (bytes), epochs_run, finished (milliseconds
+    since 1970); origin (sweep and store).
     """
     trial, made = result.trial, result.provenance
     known = dict(made.get("backbone", {}))
@@ -249,6 +250,7 @@ def facts(result: Result, origin: str = "") -> dict[str, Any]:
         "simulated": made["simulated_judges"],
         "contaminated": bool(shared.get("contaminated")),
         "split": shared.get("split"),
+        **{f"images.{part}": n for part, n in shared.get("images", {}).items()},
         **{f"shared.{part}.{what}": n for part in ("validation", "test") for what, n in shared.get(part, {}).items()},
         "data": made["data"],
         "weights": made["weights"]["fingerprint"],

@@ -11,6 +11,7 @@ from humansim.paradigms import paradigm
 from humansim.published import PARADIGMS
 from humansim.sources.study import SETS
 from humansim.spec import Variant
+from humansim.tables import counted
 
 ARCHITECTURES = ("ResNet-50", "ViT-B/16")  # the two that every kind of pre-training has
 SUPERVISIONS = ("supervised", "self-supervised", "image-text")
@@ -218,7 +219,7 @@ def judged(
     told_of = []
     if len(rows):
         protocol = rows["protocol"].iloc[0]
-        told_of = [f"{rows['model'].nunique()} backbones", f"{len(sets)} sets", f"protocol {protocol}"]
+        told_of = [counted(rows["model"].nunique(), "backbone"), counted(len(sets), "set"), f"protocol {protocol}"]
         if rows["contaminated"].any():
             partial = (*partial, "fitted on what it is evaluated on (protocol thesis): part of every gain is leakage")
     return judge(
@@ -226,7 +227,7 @@ def judged(
         found,
         parts=parts,
         mixed={name: one for name, one in (mixed or {}).items() if one is not None},
-        tested_on=", ".join(told_of),
+        tested_on=", ".join(told_of) if found.estimate.n else "nothing",
         partial=[*partial, *([f"not evaluated: {', '.join(missing)}"] if missing else [])],
         simulated=bool(len(rows)) and bool(rows["simulated"].any()),
     )

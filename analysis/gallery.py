@@ -30,8 +30,9 @@ class Group:
 def groups(trials: pd.DataFrame, answers: Answers) -> list[Group]:
     """The best model as it comes, the best fine-tuned one, and the GOOD best, each network once; as far as there are.
 
-    Best by the mean over sets of the reported measure's 2AFC score, of those that were scored on most sets. Floors,
-    and what was fitted on what it is evaluated on, are left out; of repeats the lowest seed stands for all.
+    Best by the mean over sets of the reported measure's 2AFC score, of those that were scored on most sets; of the
+    fine-tuned ones, among which a search has chosen, on validation, as everywhere (`answers.chosen`). Floors, and what
+    was fitted on what it is evaluated on, are left out; of repeats the lowest seed stands for all.
     """
     scored = answers.scores()
     own = scored[scored["measure"] == scored["cell"].map(dict(zip(trials["cell"], trials["measure"], strict=True)))]
@@ -43,9 +44,10 @@ def groups(trials: pd.DataFrame, answers: Answers) -> list[Group]:
     some = some.assign(score=some["cell"].map(score)).sort_values("score", ascending=False, kind="stable")
     tuned = some["kind"] == "fine-tuned"
     alike = some[some["data"] == some["data"].iloc[0]].drop_duplicates("model") if len(some) else some
-    chosen = {"pretrained": some[~tuned][:1], "tuned": some[tuned][:1]}
-    chosen |= {"all": alike[:GOOD]} if len(alike) > 1 else {}
-    return [Group(name, tuple(map(str, own.index)), tuple(own["score"])) for name, own in chosen.items() if len(own)]
+    best = some[tuned].sort_values(["validation", "finished"], ascending=[False, True])
+    found = {"pretrained": some[~tuned][:1], "tuned": best[:1]}
+    found |= {"all": alike[:GOOD]} if len(alike) > 1 else {}
+    return [Group(name, tuple(map(str, own.index)), tuple(own["score"])) for name, own in found.items() if len(own)]
 
 
 def compared(judged: Sequence[tuple[pd.DataFrame, str]]) -> pd.DataFrame:

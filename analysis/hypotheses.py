@@ -24,6 +24,11 @@ from analysis.verdict import Verdict, within_family
 from humansim.errors import BadInput
 from humansim.root import Root
 
+ALONE = (
+    "humansim report corrects p for all nine (Holm), so there it can be larger, and what is supported or refuted here "
+    "may be undecided."
+)
+
 
 @dataclass(frozen=True)
 class Hypothesis:
@@ -87,6 +92,7 @@ def alone(number: int, arguments: Sequence[str] | None = None) -> None:
     try:
         uri = tracking_uri(Root.at(given.root), given.tracking)
         print(one.verdict(*read(*((uri, name) for name in given.sweep))))
+        print(f"By itself: {ALONE}")
     except BadInput as error:
         print(f"{one.file}: error: {error}", file=sys.stderr)
         sys.exit(2)

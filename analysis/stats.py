@@ -341,6 +341,10 @@ class Needed:
     repeats: int | None
     times: float
 
+    def __str__(self) -> str:
+        ways = [f"{n:,} {what}" for n, what in ((self.triplets, "triplets"), (self.repeats, "repeats")) if n]
+        return " or ".join(ways) or "more triplets and more repeats"
+
 
 def needed(found: Estimate, distance: float, *, level: float = 0.95, power: float = 0.8) -> Needed:
     """How many triplets, or how many repeats, would tell an effect from a limit that lies `distance` away.
@@ -360,6 +364,12 @@ def needed(found: Estimate, distance: float, *, level: float = 0.95, power: floa
         repeats=enough(repeats, seeds, judgements) if repeats > 1 else None,
         times=(judgements + seeds) / allowed if allowed > 0 else np.inf,
     )
+
+
+def would_tell(found: Estimate) -> Needed | None:
+    """What would tell an effect of the size that was found from none; None where that is told, or cannot be."""
+    low, high = found.interval()
+    return needed(found, abs(found.value)) if found.value != 0 and low <= 0 <= high else None
 
 
 @dataclass(frozen=True)

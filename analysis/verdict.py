@@ -1,4 +1,4 @@
-"""What a hypothesis comes to: supported, refuted or undecided, by one rule for all of them."""
+"""What a hypothesis comes to: supported, refuted or undecided, by one rule for all of them; untested without data."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -8,9 +8,10 @@ import numpy as np
 
 from analysis.stats import Estimate, Mixed, holm, needed
 from humansim.errors import BadInput
+from humansim.tables import counted
 
 Direction = Literal["greater", "less", "different", "same"]
-Outcome = Literal["supported", "refuted", "undecided"]
+Outcome = Literal["supported", "refuted", "undecided", "untested"]
 
 
 def decide(low: float, high: float, smallest: float, direction: Direction = "greater") -> Outcome:
@@ -75,6 +76,9 @@ class Evidence:
         return min(1.0, 2 * min(self.holds, self.fails))
 
     def outcome(self, level: float) -> Outcome:
+        """What comes of it at a level: undecided where the data are too few to tell, untested where there are none."""
+        if not self.estimate.n:
+            return "untested"
         if not self.of:
             return decide(*self.estimate.interval(level), self.smallest, self.direction)
         if self.p > 1 - level:
@@ -118,7 +122,10 @@ def some(claims: Mapping[str, Evidence]) -> Evidence:
     each is.
     """
     holds, fails = (np.array([getattr(one, side) for one in claims.values()]) for side in ("holds", "fails"))
-    return _joint(claims, int(holds.argmin()), float(min(1.0, len(claims) * holds.min())), float(fails.max()))
+    told = [np.isfinite(one.estimate.value) for one in claims.values()]
+    return _joint(
+        claims, int(np.where(told, holds, 2).argmin()), float(min(1.0, len(claims) * holds.min())), float(fails.max())
+    )
 
 
 def _joint(claims: Mapping[str, Evidence], at: int, holds: float, fails: float) -> Evidence:
@@ -134,7 +141,8 @@ class Verdict:
 
     Attributes:
         claim: in a sentence.
-        outcome: supported, refuted or undecided (`decide`), after correction for the family.
+        outcome: supported, refuted or undecided (`decide`), after correction for the family; untested where nothing
+            has finished that it could be tested on.
         estimate: the contrast: value, interval, n, clusters, repeats, unit of resampling. NaN, with n = 0, where
             nothing has finished that it could be tested on.
         smallest: the smallest effect of interest.
@@ -145,7 +153,7 @@ class Verdict:
         of: which of several contrasts the estimate is of, if the claim is about several (`Evidence`).
         parts: these contrasts, and what else is to be told: on a release, with other rows. Not corrected.
         mixed: by name, mixed models that speak of other backbones too: a second opinion.
-        tested_on: which rows: how many models, sets, which protocol.
+        tested_on: which rows: how many models, sets, which protocol; "nothing" where it is untested.
         partial: what is missing, in words: trials that have not finished, sets that were not evaluated.
         simulated: the judges were; whatever shows the verdict says so.
     """
@@ -185,15 +193,13 @@ class Verdict:
 
     @property
     def would_decide(self) -> str:
-        """What would decide it with a power of 80 %; empty if it is decided.
+        """What would decide it with a power of 80 %; empty if it is decided, or untested.
 
         First if the effect is what was estimated, which nothing decides soon that lies near the limit; then if there
         is no effect, or one of twice the smallest.
         """
         if self.outcome != "undecided":
             return ""
-        if self.estimate.n == 0:
-            return "trials that have not finished"
         if np.isnan(self.estimate.se):
             return "more triplets: a set has fewer than two that are independent"
         limits = {"greater": (self.smallest,), "less": (-self.smallest,)}
@@ -224,11 +230,11 @@ class Verdict:
         notes = [
             f"{self.outcome}: {self.claim}",
             f"{f'{self.of}: ' if self.of else ''}{self._points(self.effect, self.interval)}, smallest of interest "
-            f"{100 * self.smallest:.2f} ({self.direction}), p = {self.p:.3g}{corrected}, {self.estimate.n:,} triplets, "
-            f"resampled by {self.unit}"
+            f"{100 * self.smallest:.2f} ({self.direction}), p = {self.p:.3g}{corrected}, "
+            f"{counted(self.estimate.n, 'triplet')}, resampled by {self.unit}"
             if self.estimate.n
             else "nothing to test it on has finished",
-            *([f"tested on: {self.tested_on}"] if self.tested_on else []),
+            *([f"tested on: {self.tested_on}"] if self.tested_on and self.estimate.n else []),
             *(f"{name}: {self._points(one.value, one.interval(self.level))}" for name, one in self.parts.items()),
             *(
                 f"over backbones, {name}: {self._points(one.effect, (one.low, one.high))}, {one.groups} backbones"
@@ -281,12 +287,14 @@ def judge(
 
 
 def within_family(verdicts: Sequence[Verdict]) -> list[Verdict]:
-    """The verdicts on claims that are made together: p corrected by Holm; what is then above 1 - level is undecided.
+    """The verdicts on claims that are made together: p corrected by Holm; what is then above 1 - level is undecided,
+    unless there was nothing to test it on.
 
     Their intervals stay what they are, each by itself.
     """
     corrected = holm([one.p for one in verdicts])
     return [
-        replace(one, p=float(p), family=len(verdicts), outcome=one.outcome if p <= 1 - one.level else "undecided")
+        replace(one, p=float(p), family=len(verdicts), outcome=one.outcome if kept else "undecided")
         for one, p in zip(verdicts, corrected, strict=True)
+        for kept in [p <= 1 - one.level or one.outcome == "untested"]
     ]

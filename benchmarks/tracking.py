@@ -38,7 +38,7 @@ import numpy as np
 import pandas as pd
 
 from humansim import results
-from humansim.described import final_metrics
+from humansim.described import final_metrics, final_points
 from humansim.results import Result, Score
 from humansim.root import Root
 from humansim.sources.study import SETS
@@ -309,9 +309,7 @@ def check(store: Store, jobs: list[Job]) -> None:
 def points_of(one: Result) -> list[tuple[str, int, float]]:
     """Every point that a run is to have: metric, step, value."""
     points = [(name, int(row["epoch"]), row[key]) for row in one.history for name, key in OF_EPOCHS.items()]
-    final = final_metrics(one)
-    del final["2afc/validation"]  # the last point of its curve
-    return sorted(points + [(name, len(one.history), value) for name, value in final.items()])
+    return sorted(points + [(name, step, value) for name, value, _, step in final_points(one) if step == 0])
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ Images are the same if their files are (SHA-256), whatever they are called. Near
 compression) are found by perceptual hash and confirmed on the pixels.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from humansim.fit_sets import FitSet
 from humansim.images import Store
 from humansim.judgements import Ints, Judgements, Triplets
-from humansim.splits import Split
+from humansim.splits import FEWEST, Split
 
 BITS = 10  # of 64 in which the hashes of near duplicates may differ
 APART = 0.06  # root mean square difference, of 1, that two near duplicates may have at THUMB x THUMB pixels
@@ -28,16 +28,54 @@ ORIGINS = {
 
 
 def stamp(judgements: Judgements, split: Split, fit: FitSet | None, store: Store, protocol: str) -> dict[str, Any]:
-    """What fit shares with validation and with test, counted; part of every Result."""
+    """What fit shares with validation and with test, counted, and how many images there are; part of every Result."""
     found: dict[str, Any] = {
         "split": split.by,
         "left_out": split.left_out,
         "contaminated": protocol == "thesis" and fit is not None,
     }
+    same = same_images(store.contents)
+    found["images"] = {
+        part: len(np.unique(same[judgements.triplets.images[split.parts[part]]])) for part in ("validation", "test")
+    }
     nothing = FitSet(np.empty((0, 1), dtype=np.int64), np.arange(0))
     for part in ("validation", "test"):
         found[part] = shared(judgements.triplets, fit or nothing, split.parts[part], store)
     return found
+
+
+def of_images(shared: Mapping[str, Any], part: str = "test") -> str:
+    """How many of a part's images fit shares, by a stamp: "40 of 40"; an older stamp says no more than "40"."""
+    count, every = shared[part]["images"], shared.get("images", {}).get(part)
+    return f"{count:,}" if every is None else f"{count:,} of {every:,}"
+
+
+def same_images(contents: Sequence[str]) -> Ints:
+    """A number for each image, equal for images of equal content."""
+    return np.unique(np.asarray(contents), return_inverse=True)[1].astype(np.int64)
+
+
+def warned(judgements: Judgements, split: Split, same: Ints | None = None) -> str:
+    """What one should know before anything is trained on judgements of one's own whose parts show the same images.
+
+    Empty where fit and test share none; of a published release, whose protocols are told of; and under `thesis`, whose
+    results are marked.
+
+    Args:
+        same: a number for each image, equal for images of equal content; None to go by their names.
+    """
+    if judgements.by != "either" or judgements.parts or split.by != "trial":
+        return ""
+    same = np.arange(len(judgements.images)) if same is None else same
+    fit, test = (np.unique(same[judgements.triplets.images[split.parts[part]]]) for part in ("fit", "test"))
+    if not (both := len(np.intersect1d(fit, test))):
+        return ""
+    which = f"all {both:,}" if both == len(test) else f"{both:,} of {len(test):,}"
+    return (
+        f"{judgements.name}: fit and test share {which} images, for {len(judgements.triplets):,} judgements of them "
+        f"are too few for parts that share none (each needs {FEWEST}): scores on test are of new judgements on these "
+        "images, not of new images"
+    )
 
 
 def shared(triplets: Triplets, fit: FitSet, rows: Ints, store: Store) -> dict[str, int]:
@@ -47,8 +85,8 @@ def shared(triplets: Triplets, fit: FitSet, rows: Ints, store: Store) -> dict[st
         triplets (same three images, whichever way round), trials, images (of equal content), near_duplicates (images
         of `rows` that look like one of the fit set without being it), judges.
     """
-    _, same = np.unique(np.asarray(store.contents), return_inverse=True)
-    image = np.append(same.astype(np.int64), -1)
+    same = same_images(store.contents)
+    image = np.append(same, -1)
     a, b = triplets[fit.rows], triplets[rows]
     ours, theirs = np.unique(fit.images), np.unique(b.images)
     other = theirs[~np.isin(same[theirs], same[ours])]

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
+from humansim.audit import of_images
 from humansim.backbones import backbone
-from humansim.results import Result
+from humansim.results import Result, Score
 from humansim.scores import CHANCE
 from humansim.spec import Variant
+from humansim.tables import kind
 
 UNKNOWN = "unknown"
 SIMULATED = "**The judges were simulated: these numbers say nothing about people.**"
@@ -82,6 +84,51 @@ of the validation part. Brier score and expected calibration error (ECE), at tem
 """
 
 
+def in_short(
+    result: Result, calibration: dict[str, Any], sweeps: Sequence[str], beside: Sequence[Result], address: str
+) -> str:
+    """The same in a few lines, for the description of a registered model's version.
+
+    Args:
+        beside: results to see the scores beside: floor, untrained, pretrained.
+        address: `models:/name`.
+    """
+    trial = result.trial
+    others = [(one, {s.set: s for s in _tested(one)}) for one in beside]
+    columns = ["set", "score", "95 % interval", *(f"{kind(one)} `{one.trial.backbone}`" for one, _ in others)]
+    rows = [
+        [
+            f"{s.set} ({s.n} triplets)",
+            f"**{_points(s.score)}**",
+            f"{_points(s.low)} to {_points(s.high)}",
+            *(_points(there[s.set].score if s.set in there else None) for _, there in others),
+            _points(s.best),
+        ]
+        for s in _tested(result)
+    ]
+    table = [[*columns, "best possible"], ["---"] * (len(columns) + 1), *rows]
+    lines = "\n".join(f"| {' | '.join(row)} |" for row in table)
+    one = calibration.get(result.measure)
+    part = None if one is None else one.test or one.validation
+    calibrated = "Not calibrated: the trial had no validation part."
+    if one is not None and part is not None:
+        calibrated = (
+            f"Calibrated on votes: temperature {one.temperature:.4g}; on {part.part}, Brier score {part.brier:.4f} "
+            f"({part.brier_uncalibrated:.4f} before), ECE {part.ece:.4f}."
+        )
+    how = "" if trial.paradigm is None else f", fine-tuned by {trial.paradigm}"
+    judged = SIMULATED if result.provenance["simulated_judges"] else "Judged against people's choices."
+    return f"""\
+**{trial.backbone}{how}**: trial `{trial.id}` of the sweep {", ".join(sweeps) or UNKNOWN}. {judged} {_leakage(result)}
+
+2AFC on the test part under `{result.measure}`, in per cent; chance is {100 * CHANCE:.0f}:
+
+{lines}
+
+{calibrated} Licence of the weights: {licence_of(trial.backbone)}. Load it: `humansim.load("{address}/VERSION")`
+"""
+
+
 def _leakage(result: Result) -> str:
     shared = result.provenance["shared"]
     if shared.get("contaminated"):
@@ -89,19 +136,23 @@ def _leakage(result: Result) -> str:
     if result.trial.paradigm is None:
         what = "Nothing was fitted"
     else:
-        test = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in shared["test"].items())
+        counts = shared["test"] | {"images": of_images(shared)}
+        test = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items())
         what = f"What it was fitted on shares with the test part: {test}"
     pretraining = "; ".join(f"{name}: {said}" for name, said in shared.get("pretraining", {}).items())
     return f"{what}. Pre-training: {pretraining or UNKNOWN}."
 
 
 def _scores(result: Result) -> str:
-    rows = [s for s in result.scores if s.part == "test" and s.measure == result.measure]
     return "\n".join(
         f"| {s.set} | {s.n} | {_points(s.score)} | {_points(s.low)} to {_points(s.high)} | {_points(s.accuracy)} "
         f"| {_points(s.fresh_judge)} | {_points(s.best)} |"
-        for s in rows
+        for s in _tested(result)
     )
+
+
+def _tested(result: Result) -> list[Score]:
+    return [s for s in result.scores if s.part == "test" and s.measure == result.measure]
 
 
 def _points(share: float | None) -> str:

@@ -22,7 +22,6 @@ from humansim import (
 
 if TYPE_CHECKING:
     from humansim.results import Kind
-    from humansim.root import Root
 
 DESCRIPTION = """\
 Which image model judges similarity as people do, and what makes it better at it?
@@ -35,8 +34,8 @@ EXAMPLES = """\
 examples:
   humansim demo                                    a small real sweep, in about two minutes
   humansim evaluate efficientnet_lite0 --source my_judgements
-  humansim plan sweeps/demo.py                     what would run, and what is there already
-  humansim sweep sweeps/demo.py                    run it; again: run what is missing
+  humansim plan demo                               what would run, and what is there already
+  humansim sweep demo                              run it; again: run what is missing
   humansim retry demo                              run what failed again
   humansim report pretrained thesis                what they found, on one page
   humansim score distances.csv                     another metric's distances, honest numbers"""
@@ -88,7 +87,9 @@ def _parser() -> argparse.ArgumentParser:
 
     where = argparse.ArgumentParser(add_help=False)
     where.add_argument("--root", metavar="DIR", help="all that is written lies here (HUMANSIM_ROOT, ./humansim-runs)")
-    where.add_argument("--data", metavar="DIR", help="folders of judgements by name (HUMANSIM_DATA, ROOT/data)")
+    where.add_argument(
+        "--data", metavar="DIR", help="folders of judgements by name (HUMANSIM_DATA, as submitted, ROOT/data)"
+    )
     output = argparse.ArgumentParser(add_help=False)
     output.add_argument("--json", action="store_true", help="one JSON document on standard output, nothing else there")
     track = argparse.ArgumentParser(add_help=False)
@@ -118,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
         return one
 
     command("demo", _demo, "run a small real sweep with simulated judges, end to end", where, track, ray, output)
-    a_sweep = "a file with SWEEP = Sweep(...), or the name of one that comes along"
+    a_sweep = "a file with SWEEP = Sweep(...), or the name of one that comes along or was submitted"
     cli_plan.add(commands, where, some, output, a_sweep)
     one = command(
         "sweep",
@@ -155,7 +156,7 @@ def _parser() -> argparse.ArgumentParser:
     kinds = ("backbones", "paradigms", "tunings", "sources", "optimizers", "measures", "sweeps")
     one.add_argument("kind", nargs="?", choices=kinds)
     cli_data.add(commands, where, output)
-    cli_weights.add(commands, output)
+    cli_weights.add(commands, where, output)
     cli_trial.add(commands, where, track, output)
     cli_export.add(commands, where, track, output)
     one = command(
@@ -202,19 +203,20 @@ def _sweep(given: argparse.Namespace, retry: "Collection[Kind]" = ()) -> int:
 
     from rich.markup import escape
 
-    from humansim import plan, show, tables
+    from humansim import plan, show, submitted, tables
     from humansim.errors import BadInput
     from humansim.submit import submit
     from humansim.tracking import how_to_open, tracking_uri
 
     if given.keep is not None and given.keep < 0:
         raise BadInput(f"--keep {given.keep}: how many trials of each cell keep their weights; 0 or more")
-    root, only = _root(given), plan.patterns(getattr(given, "only", []))
-    submitted = {sweep.name: sweep for sweep in plan.remembered(root)} if retry else {}
-    sweep = submitted.get(given.sweep) or plan.load_sweep(given.sweep)
+    meant = submitted.find(given.sweep, given.root, given.data, as_submitted=bool(retry))
+    sweep, root, only = meant.sweep, meant.root, plan.patterns(getattr(given, "only", []))
     err, again = show.console(stderr=True), escape(shlex.join(["humansim", *sys.argv[1:]]))
     err.print(f"[bold]{sweep.name}[/bold]  {escape(sweep.question)}", soft_wrap=True)
-    with show.Terminal(sweep.base) as terminal:
+    for note in meant.notes:
+        err.print(note, soft_wrap=True, markup=False)
+    with show.Terminal(plan.base_of(sweep), list(sweep.search)) as terminal:
         report = submit(
             sweep,
             root,
@@ -285,8 +287,7 @@ def _list(given: argparse.Namespace) -> int:
         {"name": "l2", "what": "Euclidean distance"},
         {"name": "l1", "what": "Manhattan distance"},
     ]
-    files = sorted(plan.folder_of_sweeps().glob("[!_]*.py"))
-    kinds["sweeps"] = [{"name": file.stem, "what": plan.load_sweep(str(file)).question} for file in files]
+    kinds["sweeps"] = [{"name": name, "what": plan.read_sweep(file).question} for name, file in plan.packaged().items()]
     if given.kind:
         kinds = {given.kind: kinds[given.kind]}
     if given.json:
@@ -345,12 +346,6 @@ def _score(given: argparse.Namespace) -> int:
     ]
     show.console().print(show.plain([{"what": name, "per cent": value} for name, value in rows], str(file)))
     return 0
-
-
-def _root(given: argparse.Namespace) -> "Root":
-    from humansim.root import Root
-
-    return Root.at(given.root, given.data)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ decide. p by Holm holds for all sets together.
 
 A and B are ids of trials, or their beginnings (at least 4 digits; all seeds of the trial count); or, with --sweep, a
 backbone, AXIS=PATTERN, or several of these joined by commas: of the cells that are like that, the best on validation.
-A backbone alone is the pretrained one; paradigm='*' is any that was fine-tuned."""
+A backbone alone is the pretrained one; paradigm='*' is any that was fine-tuned. Of several that are equal on validation
+the first that finished is taken, and how many they are is said."""
 
 
 def add(
@@ -36,7 +37,7 @@ def add(
     one.set_defaults(command=_compare)
     one.add_argument("a", metavar="A", help="a trial's id, or with --sweep a backbone or AXIS=PATTERN,...")
     one.add_argument("b", metavar="B", help="likewise")
-    one.add_argument("--sweep", metavar="NAME", help="a submitted sweep, in which A and B are looked for")
+    one.add_argument("--sweep", metavar="SWEEP", help="a submitted sweep, in which A and B are looked for")
     one.add_argument(
         "--unit", choices=("query", "judgement"), default="query", help="what is independent (%(default)s)"
     )
@@ -46,20 +47,17 @@ def _compare(given: argparse.Namespace) -> int:
     import pandas as pd
 
     from analysis import answers, stats
-    from humansim import plan, results, show, tables
+    from humansim import results, show, submitted, tables
     from humansim.described import run_name
     from humansim.errors import BadInput
     from humansim.root import Root
-    from humansim.spec import Trial, near
+    from humansim.spec import Trial
     from humansim.tracking import how_to_open, tracking_uri
 
     root = Root.at(given.root, given.data)
-    sweep = None
-    if given.sweep is not None:
-        submitted = {sweep.name: sweep for sweep in plan.remembered(root)}
-        if (sweep := submitted.get(given.sweep)) is None:
-            raise BadInput(f"no sweep {given.sweep!r} was submitted under {root.path}{near(given.sweep, [*submitted])}")
-    sides = [_named(text, root, sweep) for text in (given.a, given.b)]
+    sweep = submitted.the(given.sweep, root) if given.sweep is not None else None
+    named = [_named(text, root, sweep) for text in (given.a, given.b)]
+    sides = [side for side, _ in named]
     if sides[0][0].trial.id == sides[1][0].trial.id:
         raise BadInput(f"{given.a} and {given.b} are the same trial, {sides[0][0].trial.id}")
     every = {result.trial.id: result for side in sides for result in side}
@@ -83,18 +81,21 @@ def _compare(given: argparse.Namespace) -> int:
     uri, simulated = tracking_uri(root, given.tracking), tables.simulated(every.values())
     if given.json:
         models = [
-            {"name": n, "trials": [r.trial.id for r in s], "kind": tables.kind(s[0])}
-            for n, s in zip(names, sides, strict=True)
+            {"name": n, "trials": [r.trial.id for r in s], "kind": tables.kind(s[0]), "tied_on_validation": tied}
+            for n, (s, tied) in zip(names, named, strict=True)
         ]
         show.json_document(
             {"a": models[0], "b": models[1], "unit": given.unit, "simulated_judges": simulated, "sets": rows}
         )
     else:
-        for letter, name, side in zip("AB", names, sides, strict=True):
+        for letter, name, (side, tied) in zip("AB", names, named, strict=True):
             seeds = f"  {len(side)} seeds" if len(side) > 1 else ""
-            print(f"{letter}: {name}  ({tables.kind(side[0])})  {side[0].trial.id}{seeds}")
+            equals = f"  first to finish of {tied} that are best on validation" if tied > 1 else ""
+            print(f"{letter}: {name}  ({tables.kind(side[0])})  {side[0].trial.id}{seeds}{equals}")
         title = f"A - B, points of 2AFC{f'  [{show.SIMULATED}]' if simulated else ''}"
-        show.console().print(show.plain([_shown(row) for row in rows], title))
+        show.console().print(
+            show.plain([_shown(row, one) for row, one in zip(rows, found.values(), strict=True)], title)
+        )
         if any(one.repeats == 1 for one in found.values()):
             print("One training of a model says nothing of how another seed would do: run the sweep with repeats=3")
     ids = " or ".join(f"tags.trial_id = '{side[0].trial.id}'" for side in sides)
@@ -115,8 +116,7 @@ def _row(name: str, found: "Estimate", corrected: float | None) -> dict[str, Any
 
     low, high = found.interval()
     known = low == low  # at least two clusters
-    apart = known and found.value != 0
-    enough = stats.needed(found, abs(found.value)) if apart and low <= 0 <= high else None
+    enough = stats.would_tell(found)
     return {
         "set": name,
         "difference": found.value,
@@ -131,16 +131,17 @@ def _row(name: str, found: "Estimate", corrected: float | None) -> dict[str, Any
     }
 
 
-def _shown(row: dict[str, Any]) -> dict[str, str]:
+def _shown(row: dict[str, Any], found: "Estimate") -> dict[str, str]:
     """A row as a person reads it."""
+    from analysis import stats
+
     interval = "too few queries" if row["low"] is None else f"{100 * row['low']:+.2f} to {100 * row['high']:+.2f}"
     if row["decided"]:
         decide = "decided: A" if row["difference"] > 0 else "decided: B"
     elif row["needed"] is None:
         decide = "the same credit" if row["low"] == row["high"] == 0 else ""
     else:
-        ways = [f"{row['needed'][what]:,} {what}" for what in ("triplets", "repeats") if row["needed"][what]]
-        decide = " or ".join(ways) or "more triplets and more repeats"
+        decide = str(stats.would_tell(found))
     return {
         "set": row["set"],
         "A - B": f"{100 * row['difference']:+.2f}",
@@ -152,22 +153,24 @@ def _shown(row: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _named(text: str, root: "Root", sweep: "Sweep | None") -> "list[Result]":
-    """The results of one model, every seed that has finished, that with the lowest first.
+def _named(text: str, root: "Root", sweep: "Sweep | None") -> "tuple[list[Result], int]":
+    """The results of one model, every seed that has finished, that with the lowest first; and how many models are as
+    good on validation, itself among them (1 where it was named by its id).
 
     Raises:
         BadInput: there is none, or the beginning of an id fits several.
     """
     if sweep is None:
-        return _seeds(_of_id(text, root).trial, root)
+        return _seeds(_of_id(text, root).trial, root), 1
     from humansim import plan, results
 
     known = {t.id: t for trials in plan.plan(sweep, root).trials.values() for t, _ in trials}
     ended = (results.load(root, trial) for trial in known.values())
     found = [one for one in ended if isinstance(one, results.Result)]
     if by_id := [one for one in found if len(text) >= 4 and one.trial.id.startswith(text)]:
-        return _seeds(by_id[0].trial, root)
-    return _seeds(_best(text, found, sweep).trial, root)
+        return _seeds(by_id[0].trial, root), 1
+    best, tied = _best(text, found, sweep)
+    return _seeds(best.trial, root), tied
 
 
 def _of_id(text: str, root: "Root") -> "Result":
@@ -191,8 +194,9 @@ def _seeds(trial: "Trial", root: "Root") -> "list[Result]":
     return [one for seed in seeds if isinstance(one := load(root, seed), Result)]
 
 
-def _best(text: str, found: "Iterable[Result]", sweep: "Sweep") -> "Result":
-    """The best on validation of those that are like a text; of equals, the one that finished first."""
+def _best(text: str, found: "Iterable[Result]", sweep: "Sweep") -> "tuple[Result, int]":
+    """The best on validation of those that are like a text; of equals, the one that finished first, and how many there
+    are, whatever their seeds."""
     import fnmatch
 
     from humansim.errors import BadInput
@@ -211,4 +215,6 @@ def _best(text: str, found: "Iterable[Result]", sweep: "Sweep") -> "Result":
     if not fits:
         how = "a fine-tuned one needs paradigm=..., or paradigm='*'" if alone else "humansim plan lists its cells"
         raise BadInput(f"{text!r}: nothing like that has finished in {sweep.name}; {how}")
-    return min(fits, key=lambda one: (-one.mean("validation") if one.mean("validation") >= 0 else 1.0, one.finished))
+    best = min(fits, key=lambda one: (-one.mean("validation") if one.mean("validation") >= 0 else 1.0, one.finished))
+    equals = {one.trial.having({"seed": 0}).id for one in fits if one.mean("validation") == best.mean("validation")}
+    return best, max(1, len(equals))

@@ -25,19 +25,27 @@ def add(
 
 
 def _doctor(given: argparse.Namespace) -> int:
+    from rich.markup import escape
+    from rich.text import Text
+
     from humansim import doctor, show
     from humansim.root import Root
 
-    found = doctor.examine(Root.at(given.root, given.data), given.tracking, given.address)
+    found: list[doctor.Check] = []
+    out, colours = show.console(stderr=given.json), {"ok": "green", "warn": "yellow", "fail": "red"}
+    for what, checks in doctor.checks(Root.at(given.root, given.data), given.tracking, given.address):
+        with out.status(f"looking at: {escape(what)}"):  # on a terminal alone
+            for one in checks:
+                found.append(one)
+                if given.json:
+                    continue
+                then = f" -> {one.then}" if one.then else ""
+                state = (f"{one.state:<5}", colours[one.state])
+                out.print(Text.assemble(state, f"{one.what:<12} {one.found}{then}"), soft_wrap=True)
     worst = [state for state in ("fail", "warn") if any(one.state == state for one in found)]
     if given.json:
         show.json_document({"usable": "fail" not in worst, "checks": [vars(one) for one in found]})
         return 1 if "fail" in worst else 0
-    out, colours = show.console(), {"ok": "green", "warn": "yellow", "fail": "red"}
-    for one in found:
-        then = f" -> {one.then}" if one.then else ""
-        out.print(f"[{colours[one.state]}]{one.state:<5}[/]", end="")
-        out.print(f"{one.what:<12} {one.found}{then}", soft_wrap=True, markup=False)
     ends = {"": "All is well. Next: humansim demo", "warn": "Usable, with warnings. Next: humansim demo"}
     print(ends.get(worst[0] if worst else "", "Something fails: mend it, then humansim doctor again"))
     return 1 if "fail" in worst else 0

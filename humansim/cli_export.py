@@ -28,8 +28,10 @@ def add(
 def _export(given: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from humansim import show
+    from humansim import show, tables
+    from humansim.described import run_name
     from humansim.errors import BadInput
+    from humansim.spec import Trial
 
     if given.to is None and given.register is None:
         raise BadInput("nothing is asked for: --to FOLDER, --register NAME, or both")
@@ -56,7 +58,11 @@ def _export(given: argparse.Namespace) -> int:
     if given.json:
         show.json_document(done)
         return 0
+    result = metric.facts.result
+    kind, name = tables.kind(result), run_name(result.trial, Trial(source=result.trial.source))
     for line in (
+        f"Metric: {name} ({kind}), trial {result.trial.id}",
+        "It is a floor, to hold models against; name a trial to export a model." if kind == "floor" else "",
         f"Folder: {done['folder']}" if "folder" in done else "",
         f"Program: {done['program']}, largest difference {done['program_differs']:.1e}" if "program" in done else "",
         f"ONNX: {done['onnx']}, largest difference {done['onnx_differs']:.1e}" if "onnx" in done else "",

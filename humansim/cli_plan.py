@@ -1,7 +1,9 @@
 """`humansim plan`: what a sweep would run, and what it will take."""
 
 import argparse
+import contextlib
 import os
+import sys
 import time
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from humansim.root import Root
     from humansim.spec import Cell, Trial
 
+BUSY = 1.5  # load, by cores, from which times are no longer what they would be
 FEW = 40  # cells that are listed one by one
 
 DESCRIPTION = """\
@@ -49,16 +52,17 @@ def add(
 
 
 def _plan(given: argparse.Namespace) -> int:
-    from humansim import forecast, plan, show
+    from humansim import forecast, plan, show, submitted
     from humansim.errors import BadInput
-    from humansim.root import Root
 
     if given.slots is not None and given.slots < 1:
         raise BadInput(f"--slots {given.slots}: 1 or more")
     if given.price is not None and given.price < 0:
         raise BadInput(f"--price {given.price}: 0 or more")
-    root = Root.at(given.root, given.data)
-    sweep, filters = plan.load_sweep(given.sweep), plan.patterns(given.only)
+    meant, filters = submitted.find(given.sweep, given.root, given.data), plan.patterns(given.only)
+    sweep, root = meant.sweep, meant.root
+    for note in meant.notes:
+        print(note, file=sys.stderr)
     found = plan.plan(plan.only(sweep, filters) if filters else sweep, root)
     ahead = forecast.forecast(found, root, device=given.device, slots=given.slots)
     failed: dict[str, str] = {}
@@ -70,7 +74,7 @@ def _plan(given: argparse.Namespace) -> int:
     if given.json:
         show.json_document(_document(found, ahead, weights, failed, given.price))
         return 1 if failed else 0
-    _print(given, found, ahead, weights)
+    _print(given, root, found, ahead, weights)
     for name, why in failed.items():
         print(f"Not measured: {name}: {why}")
     return 1 if failed else 0
@@ -112,16 +116,34 @@ def _measure(trials: "list[Trial]", root: "Root", address: str | None) -> dict[s
     return failed
 
 
-def _print(given: argparse.Namespace, found: "Plan", ahead: "Forecast", weights: list[str]) -> None:
+def _warned(found: "Plan", root: "Root") -> list[str]:
+    """What one should know of one's own judgements before anything is trained on them (`audit.warned`)."""
+    from humansim import audit, sources
+    from humansim.errors import BadInput
+    from humansim.splits import split
+
+    told: dict[str, None] = {}
+    trained = [cell.trial for cell in found.cells if cell.trial.paradigm is not None]
+    for source, protocol in dict.fromkeys((trial.source, trial.protocol) for trial in trained):
+        if not sources.source.entry(source).facts:  # neither published nor simulated
+            with contextlib.suppress(BadInput):  # what is wrong with the data is told elsewhere
+                judgements = sources.read(source, root)
+                told[audit.warned(judgements, split(judgements, protocol))] = None
+    return [one for one in told if one]
+
+
+def _print(given: argparse.Namespace, root: "Root", found: "Plan", ahead: "Forecast", weights: list[str]) -> None:
     from humansim import show
 
     each = given.cells or len(found.cells) <= FEW
     rows = _rows(found, ahead, each)
-    show.console().print(show.planned(rows, f"{found.sweep.name}: {found.sweep.question}", ahead.on_gpu))
+    show.console().print(show.planned(rows, found.sweep.title, ahead.on_gpu))
     counts = found.counts()
     search = f", of which the searches will choose {found.to_ask}" if found.to_ask else ""
     to_run = counts["to run"] + counts["resumable"]
     print(f"{sum(counts.values())} trials in {len(found.cells)} cells; {to_run} to run{search}")
+    for told in _warned(found, root):
+        print(f"Note: {told}")
     for source, why in ahead.missing_data.items():
         print(f"Data that is not there: {source}: {why}")
     if weights:
@@ -134,6 +156,9 @@ def _print(given: argparse.Namespace, found: "Plan", ahead: "Forecast", weights:
     if compared:
         ratio = f"actual / predicted {actual / predicted:.2f}"
         print(f"Finished: {compared} trials in {show.duration(actual)}, predicted {show.duration(predicted)} ({ratio})")
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    if ahead.to_run and not ahead.on_gpu and load > BUSY * cores:
+        print(f"This machine is busy (load {load:.1f} on {cores} cores): trials take longer, probes measure too much")
     if ahead.to_run and (total := _total(ahead, given.price)):
         print(total)
 

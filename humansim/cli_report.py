@@ -23,7 +23,7 @@ def add(commands: Any, where: argparse.ArgumentParser, track: argparse.ArgumentP
     """Adds the command to the parser."""
     one = commands.add_parser(
         "report",
-        help="write what sweeps have found as one page, with the nine verdicts",
+        help="write what sweeps have found as one page, with the study's verdicts",
         description="Write what sweeps have found as one page that needs no network, as Markdown, and as tables for\n"
         "LaTeX and in CSV: data, leakage, results beside floors and ceilings, the verdicts of the nine hypotheses,\n"
         "figures, how it was made, what is missing. Also of sweeps that have not finished: it says so.",
@@ -48,7 +48,7 @@ def _report(given: argparse.Namespace) -> int:
     import shlex
     import sys
 
-    from humansim import show
+    from humansim import show, submitted
     from humansim.errors import BadInput
     from humansim.root import Root, replaced_whole
     from humansim.tracking import tracking_uri
@@ -61,6 +61,8 @@ def _report(given: argparse.Namespace) -> int:
             raise BadInput(f"--merge {one}: no such folder, and no tracking URI")
         uris.append(one if "://" in one else Root.at(one).tracking_uri)
     names = list(dict.fromkeys(_name(one) for one in given.sweeps))
+    with_data = {submitted.where_it_was(root, name, given.data) for name in names}
+    root = with_data.pop() if len(with_data) == 1 else root
     out = Path(given.out).absolute() if given.out else root.path / "reports" / "+".join(names)
     err = show.console(stderr=True)
 
@@ -71,12 +73,14 @@ def _report(given: argparse.Namespace) -> int:
     stores = _stores(names, uris)
 
     from analysis import answers, hypotheses, report
+    from humansim.sources.study import SETS
+    from humansim.tables import counted
 
     _check_replaceable(out, report.FILES)
     trials, answered = answers.read(*((uri, name) for name in names for uri in stores[name]))
-    tell(f"judging nine hypotheses by {len(trials):,} trials")
+    tell(f"judging by {counted(len(trials), 'trial')}")
     judged = hypotheses.verdicts(trials, answered)
-    maps, left_out = birds(root, trials)
+    maps, left_out = birds(root, trials) if set(answered.sets) & set(SETS) else (None, [])
     tell("looking for where models and people disagree most")
     more, not_shown = gallery(root, trials, answered, stores)
     sweeps = [_swept(name, roots, stores[name], trials) for name in names]
@@ -158,7 +162,7 @@ def _swept(name: str, roots: "list[Root]", stores: "dict[str, Store]", trials: "
             own = {trial for store in stores.values() for trial in store.runs}
             return Swept(name, "", "", f"humansim sweep {name}", None, len(own), (), tuple(stores.values()))
     finished, lacking = _progress(sweep, roots, set(trials.index))
-    comes_along = (plan.folder_of_sweeps() / f"{name}.py").is_file()
+    comes_along = name in plan.packaged()
     return Swept(
         name=name,
         question=sweep.question,

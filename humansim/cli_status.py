@@ -13,19 +13,19 @@ def add(commands: Any, where: argparse.ArgumentParser, output: argparse.Argument
     one = commands.add_parser(
         "status",
         help="show what is finished, running, failed and missing",
-        description="Show what is finished, running, failed and missing, from the files under the root: it needs "
-        "neither Ray nor MLflow, and works wherever the root is seen.",
+        description="Show what is finished, running, failed and missing, and what a submit is doing, from the files\n"
+        "under the root: it needs neither Ray nor MLflow, and works wherever the root is seen.",
         parents=[where, output],
     )
     one.set_defaults(command=_status)
-    one.add_argument("sweep", metavar="SWEEP", nargs="?", help="a submitted sweep (default: all of them)")
+    one.add_argument("sweep", metavar="SWEEP", nargs="?", help="a submitted sweep, or its file (default: all of them)")
     one.add_argument(
         "--watch", nargs="?", type=float, const=5.0, metavar="S", help="again every S seconds (5), until Ctrl-C"
     )
     one = commands.add_parser(
         "studies",
         help="write a sweep's searches for optuna-dashboard",
-        description="Write a sweep's searches as Optuna studies, one a cell, each sample as it stands, for "
+        description="Write a sweep's searches as Optuna studies, one a cell, each sample as it stands, for\n"
         "optuna-dashboard; from the files under the root, also while the sweep runs.",
         parents=[where],
     )
@@ -35,19 +35,16 @@ def add(commands: Any, where: argparse.ArgumentParser, output: argparse.Argument
 
 
 def _status(given: argparse.Namespace) -> int:
-    from humansim import plan, show
+    from humansim import plan, show, submitted
     from humansim.errors import BadInput
     from humansim.root import Root
-    from humansim.spec import near
     from humansim.status import Reader
 
     root = Root.at(given.root, given.data)
-    sweeps = {sweep.name: sweep for sweep in plan.remembered(root)}
-    if given.sweep and given.sweep not in sweeps:
-        raise BadInput(f"no sweep {given.sweep!r} was submitted under {root.path}{near(given.sweep, list(sweeps))}")
     if given.watch is not None and (given.json or given.watch <= 0):
         raise BadInput("--watch is for people: seconds above 0, and no --json")
-    chosen, reader = [sweeps[given.sweep]] if given.sweep else list(sweeps.values()), Reader(root)
+    chosen = [submitted.the(given.sweep, root)] if given.sweep else list(plan.remembered(root))
+    reader = Reader(root)
     if given.watch is not None:
         show.again_and_again(lambda: _shown([reader.read(one) for one in chosen], bool(given.sweep)), given.watch)
         return 0
@@ -69,13 +66,11 @@ def _studies(given: argparse.Namespace) -> int:
     import shlex
     from pathlib import Path
 
-    from humansim import plan, studies
+    from humansim import studies, submitted
     from humansim.errors import BadInput
-    from humansim.root import Root
 
-    root = Root.at(given.root, given.data)
-    submitted = {sweep.name: sweep for sweep in plan.remembered(root)}
-    sweep = submitted.get(given.sweep) or plan.load_sweep(given.sweep)
+    meant = submitted.find(given.sweep, given.root, given.data, as_submitted=True)
+    sweep, root = meant.sweep, meant.root
     file = Path(given.out).absolute() if given.out else root.sweeps / sweep.name / "studies.db"
     if given.out and not file.parent.is_dir():
         raise BadInput(f"--out {given.out}: no folder {file.parent}; make it first")
@@ -85,22 +80,22 @@ def _studies(given: argparse.Namespace) -> int:
 
 
 def _shown(found: list["Status"], one: bool) -> list[Any]:
-    from humansim import show
+    from humansim import plan, show
 
     if not one:
-        rows = [(status.sweep.name, status.states, "") for status in found]
-        return [show.states(rows, "sweeps", "sweep")] if rows else []
+        rows = [(one.sweep.name, one.states, one.stage.what if one.stage is not None else "") for one in found]
+        return [show.states(rows, "sweeps", "sweep", "now")] if rows else []
     status = found[0]
     rows = [
-        (f"{group.backbone} {group.paradigm}".strip(), group.states, show.score(group.best)) for group in status.groups
+        (f"{group.backbone} {group.paradigm}".strip(), group.states, show.score(group.best, group.tied))
+        for group in status.groups
     ]
     rows.append(("all", status.states, ""))
-    title = f"{status.sweep.name}: {status.sweep.question}"
-    parts: list[Any] = [show.states(rows, title, "backbone and paradigm", "best on validation")]
+    parts: list[Any] = [show.states(rows, status.sweep.title, "backbone and paradigm", "best on validation")]
     if status.running:
-        parts.append(show.running(status.running, status.sweep.base))
+        parts.append(show.running(status.running, plan.base_of(status.sweep), list(status.sweep.search)))
     kinds = Counter(failure.kind for failure in status.failures)
-    lines = []
+    lines = [now] if (now := show.stage(status)) else []
     if gpus := sum(one.gpu or 0 for one in status.running):
         lines.append(f"{gpus:g} GPUs in use")
     if kinds:
@@ -116,12 +111,14 @@ def _document(status: "Status") -> dict[str, Any]:
         "sweep": status.sweep.name,
         "states": status.states,
         "seconds_left": status.left,
+        "stage": None if status.stage is None else status.stage.model_dump(),
         "groups": [
             {
                 "backbone": group.backbone,
                 "paradigm": group.paradigm,
                 "states": group.states,
                 "best": None if group.best is None else group.best.trial.id,
+                "tied_on_validation": group.tied,
             }
             for group in status.groups
         ],

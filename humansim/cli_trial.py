@@ -110,7 +110,8 @@ def _run_here(given: argparse.Namespace, trial: "Trial", root: "Root", floors: l
         document = {**result.model_dump(mode="json"), "id": trial.id, "simulated_judges": simulated, "tracking": uri}
         show.json_document({**document, "floors": [_floor(one) for one in beside]})
     else:
-        title = f"{run_name(trial, Trial())} on {trial.source}"
+        name = run_name(trial, Trial(source=trial.source, protocol=trial.protocol))
+        title = f"{name} on {trial.source}{', all judgements' if trial.protocol == 'all' else ''}"
         show.console().print(*show.scores(tables.of_result(result, beside), title, simulated))
     last = show.console(stderr=given.json)
     last.print(f"Results: {root.results / trial.id}   Runs: {how_to_open(uri)}", soft_wrap=True, markup=False)

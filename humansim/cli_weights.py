@@ -18,7 +18,7 @@ Files are looked for in HUMANSIM_WEIGHTS, humansim's own cache and those of torc
 HUMANSIM_WEIGHTS on a disk that all nodes of a cluster see, each file is downloaded once."""
 
 
-def add(commands: Any, output: argparse.ArgumentParser) -> None:
+def add(commands: Any, where: argparse.ArgumentParser, output: argparse.ArgumentParser) -> None:
     """Adds the command and its own commands to the parser."""
     formatter = argparse.RawDescriptionHelpFormatter
     text = "show and get the files of pretrained weights"
@@ -30,27 +30,31 @@ def add(commands: Any, output: argparse.ArgumentParser) -> None:
         ("fetch", _fetch, "download what is missing"),
         ("verify", _verify, "compare the files that are there with the sums that are published or were recorded"),
     ):
-        one = parts.add_parser(name, help=about, description=about, parents=[output], formatter_class=formatter)
+        one = parts.add_parser(name, help=about, description=about, parents=[where, output], formatter_class=formatter)
         one.set_defaults(command=function)
         one.add_argument("what", metavar="BACKBONE|SWEEP", nargs="*", help="backbones, sweeps (default: all by name)")
         if name == "fetch":
             one.add_argument("--mirror", metavar="URL", help="look for the files here first; also a folder")
 
 
-def _wanted(what: list[str]) -> "list[tuple[Variant, WeightFile]]":
+def _wanted(given: argparse.Namespace) -> "list[tuple[Variant, WeightFile]]":
     """The files of backbones, of the cells of sweeps, or of every backbone with a name of its own; each once."""
-    from humansim import plan
+    from humansim import plan, submitted
     from humansim.backbones import backbone, weights
-    from humansim.spec import Variant
+    from humansim.errors import BadInput
+    from humansim.root import Root
+    from humansim.spec import Variant, near
 
     variants: list[Variant] = []
-    sweeps = {file.stem for file in plan.folder_of_sweeps().glob("[!_]*.py")}
-    for name in what:
+    sweeps = {*plan.packaged(), *plan.submitted(Root.where(given.root))}
+    for name in given.what:
         if name.endswith(".py") or name in sweeps:
-            variants += plan.backbones(plan.cells(plan.load_sweep(name)))
-        else:
+            variants += plan.backbones(plan.cells(submitted.find(name, given.root).sweep))
+        elif name.partition(":")[0] in (known := [entry.name for entry in backbone]):
             variants.append(backbone.normal(Variant(name)))
-    if not what:
+        else:
+            raise BadInput(f"{name!r} is no backbone, and no sweep{near(name, [*known, *sweeps])}")
+    if not given.what:
         variants = [Variant(entry.name) for entry in backbone if not entry.is_family]
     found = {file: variant for variant in variants for file in weights.files_of(variant)}
     return [(variant, file) for file, variant in found.items()]
@@ -61,7 +65,7 @@ def _list(given: argparse.Namespace) -> int:
     from humansim.backbones import weights
 
     rows = []
-    for variant, file in _wanted(given.what):
+    for variant, file in _wanted(given):
         place = weights.find(file)
         rows.append({"backbone": str(variant), "file": file.name, "there": "no" if place is None else str(place)})
     missing = sum(row["there"] == "no" for row in rows)
@@ -80,7 +84,7 @@ def _fetch(given: argparse.Namespace) -> int:
     from humansim.errors import BadInput
 
     places, wrong = [], []
-    for _, file in _wanted(given.what):
+    for _, file in _wanted(given):
         try:
             with show.transfer(file.name) as progress:
                 places.append(str(weights.fetch(file, progress, mirror=given.mirror)))
@@ -101,7 +105,7 @@ def _verify(given: argparse.Namespace) -> int:
     from humansim.errors import BadInput
 
     places, wrong = [], []
-    for _, file in _wanted(given.what):
+    for _, file in _wanted(given):
         try:
             place = weights.verify(file)
             places += [str(place)] if place else []

@@ -1,34 +1,111 @@
-"""What MLflow shows of a trial: the name of its run, final metrics, tags. Plain data; `tracking` writes it."""
+"""What MLflow shows of a sweep and of a trial: names, tags, final metrics. Plain data; `tracking` writes it."""
 
+import json
 import re
 from collections.abc import Collection
 from typing import Any
 
 from humansim.results import Pruned, Result
-from humansim.spec import Trial
+from humansim.spec import Sweep, Trial, Variant
+
+NAME = 250  # characters of a run's name that a database takes
+PLAIN = ("source", "protocol", "precision", "fit_on", "tuning", "optimizer")  # their values say which field they are of
+TOLD = ("2afc/validation", "2afc/test")  # metrics that are columns of the views
+HOW_TO_READ = """\
+*Views*, at the top right: **Scores** puts scores beside what was varied, the best on validation first; **Cells** puts
+together what a search tried and repeated (tag `cell`).
+
+- `2afc/validation` is what is chosen on, `2afc/test` what is reported: means over the sets; chance is 0.5
+- `2afc/MEASURE/SET`: one set of the test part; `ceiling/best`: what no metric can exceed
+- tags `failure` and `pruned`: why a run did not finish; `judges`: people, or simulated ones"""
+SHORT = {"epochs": "e", "batch_size": "b", "seed": "s"}
 
 
-def run_name(trial: Trial, base: Trial, without: Collection[str] = ()) -> str:
-    """A name a person can read: backbone, paradigm, and in what the trial differs from the sweep's base.
+def run_name(trial: Trial, base: Trial, searched: Collection[str] = ()) -> str:
+    """A name a person can read, what differs first, for MLflow's table shows some twenty characters of it.
+
+    Its seed, what the search chose for it, and then its cell: "s1 lr=1.5e-5 · triplet margin=0.5 · resnet50".
 
     Args:
-        without: fields that are left out, of a backbone or paradigm its arguments: what the trials of a cell have in
-            common, for MLflow to group them by.
+        base: of the sweep, its parts in their normal form (`plan.base_of`).
+        searched: the axes that the sweep searches.
     """
+    settings = trial.settings()
+    own = [_said(axis.rpartition(".")[2], settings[axis]) for axis in searched if axis in settings]
+    if trial.paradigm is not None and trial.seed != base.seed and "seed" not in searched:
+        own.insert(0, _said("seed", trial.seed))
+    return " · ".join(filter(None, [" ".join(own), cell_name(trial, base, searched)]))
+
+
+def cell_name(trial: Trial, base: Trial, searched: Collection[str] = ()) -> str:
+    """What the trials of a cell have in common: paradigm, in what they differ from the sweep's base, and backbone."""
     # Without a paradigm the base would not show what it says of training.
     alike = base if trial.paradigm is None else base.having({"paradigm": trial.paradigm, "protocol": trial.protocol})
-    before, settings = alike.identity(), trial.identity()
+    before, settings, own = alike.identity(), trial.identity(), {"seed", *searched}
     parts = [
-        trial.backbone.name if "backbone" in without else str(trial.backbone),
-        "pretrained"
-        if trial.paradigm is None
-        else str(trial.paradigm.name if "paradigm" in without else trial.paradigm),
+        _said(field, getattr(trial, field), own)
+        for field in settings
+        if field not in ("backbone", "paradigm", *own) and settings[field] != before.get(field)
     ]
-    for axis in settings:
-        value = getattr(trial, axis)
-        if axis not in ("backbone", "paradigm", *without) and settings[axis] != before.get(axis):
-            parts.append(f"{axis}={value:.3g}" if isinstance(value, float) else f"{axis}={value}")
-    return " ".join(parts)
+    backbone = [] if "backbone" in own else [_part(trial.backbone, "backbone", own)]
+    if trial.paradigm is None:
+        return " · ".join([*backbone, *parts, "pretrained"])
+    paradigm = [] if "paradigm" in own else [_part(trial.paradigm, "paradigm", own)]
+    return " · ".join([*paradigm, *parts, *backbone])
+
+
+def _said(field: str, value: object, own: Collection[str] = ()) -> str:
+    """A field's value, with as little of the field's name as is understood."""
+    if isinstance(value, Variant):
+        text = _part(value, field, own)
+    elif isinstance(value, float):
+        text = f"{value:.3g}" if abs(value) >= 0.001 else re.sub(r"\.?0*e-0?", "e-", f"{value:.2e}")
+    else:
+        text = str(value)
+    if field in SHORT:
+        return SHORT[field] + text
+    return text if field in PLAIN else f"{field}={text}"
+
+
+def _part(part: Variant, field: str, own: Collection[str]) -> str:
+    given = (f"{name}={value}" for name, value in sorted(part.kwargs.items()) if f"{field}.{name}" not in own)
+    return " ".join([part.name, *given])
+
+
+def of_experiment(sweep: Sweep, now: int) -> dict[str, str]:
+    """The tags of a sweep's experiment: what it asks, how to read it, and what MLflow's menu *Views* offers.
+
+    Groups, not parent runs, put a cell's runs together: sorted by score, or grouped, a parent stands among its children
+    as one more run, with a score that one of them has too.
+
+    Args:
+        now: milliseconds since 1970.
+    """
+    rated = "2afc/test" if sweep.base.protocol == "all" else "2afc/validation"  # what runs are sorted by
+    columns = [*(f"metrics.`{name}`" for name in TOLD), *(f"params.`{axis}`" for axis in sweep.axes)]
+    order = ["attributes.`Run Name`", *columns]
+    table = {
+        "selectedColumns": columns,
+        "columnOrder": order,
+        "columnWidths": dict.fromkeys(order, 120) | {order[0]: 360},  # pixels
+    }
+    cells = {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": "cell"}]}
+    views = {
+        "Scores": {**table, "orderByKey": f"metrics.`{rated}`", "orderByAsc": False},
+        "Cells": {**table, "groupBy": cells},
+    }
+    return {
+        "mlflow.note.content": f"{sweep.question}\n\n{HOW_TO_READ}".strip(),
+        "mlflow.experimentKind": "custom_model_development",  # pages of trained models, not of prompts and traces
+        "mlflow.experiment.primaryMetric.name": "2afc/test",  # the first chart
+        "mlflow.experiment.primaryMetric.greaterIsBetter": "True",
+        **{
+            f"mlflow.sharedViewState.humansim-{name.lower()}": json.dumps(
+                {"name": name, "createdAt": now, "updatedAt": now, "state": json.dumps(state)}
+            )
+            for name, state in views.items()
+        },
+    }
 
 
 def final_metrics(result: Result) -> dict[str, float]:
@@ -49,6 +126,19 @@ def final_metrics(result: Result) -> dict[str, float]:
     return {name: value for name, value in metrics.items() if value == value}
 
 
+def final_points(result: Result) -> list[tuple[str, float, int, int]]:
+    """Name, value, time in milliseconds since 1970 and step of each final metric.
+
+    At step 0, of which MLflow's charts make bars, side by side; later steps would be curves of one point. Validation
+    after a training is where its curve ends.
+    """
+    points = {name: (value, result.finished, 0) for name, value in final_metrics(result).items()}
+    if result.history:
+        last = result.history[-1]
+        points["2afc/validation"] = (last["validation"], int(last["time"]), int(last["epoch"]))
+    return [(name, *point) for name, point in points.items()]
+
+
 def _metric_name(name: str) -> str:
     return re.sub(r"[^\w\-. /]", "_", name)
 
@@ -63,9 +153,16 @@ def origins_of(outcome: Result | Pruned) -> dict[str, str]:
 
 
 def facts_of(result: Result) -> dict[str, str]:
-    """What the backbone is and has learnt from, as tags to filter and group by."""
+    """What the backbone is and has learnt from, and what was fitted shares with the test, as tags to filter by."""
     facts: dict[str, Any] = dict(result.provenance.get("backbone", {}))
     learnt = facts.pop("pretraining", None) or {}
     named = {f"backbone.{key}": value for key, value in facts.items()}
     named |= {f"pretraining.{key}": value for key, value in learnt.items()}
-    return {key: str(value) for key, value in named.items() if value is not None}
+    return {key: str(value) for key, value in named.items() if value is not None} | shared_of(result)
+
+
+def shared_of(result: Result) -> dict[str, str]:
+    """The audit's stamp in short: how many images of the test part the model was fitted on."""
+    shared = result.provenance.get("shared", {})
+    found = {"contaminated": str(bool(shared.get("contaminated"))).lower()}
+    return found | {"shared_test_images": str(shared["test"]["images"])} if "test" in shared else found

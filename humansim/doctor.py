@@ -38,13 +38,23 @@ class Check:
     then: str = ""
 
 
-def examine(root: Root, tracking: str | None = None, address: str | None = None) -> list[Check]:
-    """All checks, the cluster's only where there is an address."""
-    seen = _environment()  # before libraries add to it
-    found = [*_gpu(), *_machine(), *_disks(root), _locks(root), _weights(), _tracking(root, tracking), _parts()]
+def checks(
+    root: Root, tracking: str | None = None, address: str | None = None
+) -> Iterator[tuple[str, Iterator[Check]]]:
+    """What is looked at, one after another, each with what it finds, which is looked for as it is asked for.
+
+    What takes no time comes first; the cluster only where there is an address.
+    """
+    yield "environment", _environment()  # before libraries add to it
+    yield "machine", _machine()
+    yield "disks", _disks(root)
+    yield "locks", _locks(root)
+    yield "own parts", _parts()
+    yield "weights", _weights()
+    yield "tracking store", _tracking(root, tracking)
+    yield "GPU", _gpu()
     if address := address or os.environ.get("RAY_ADDRESS"):
-        found += _cluster(address, root)
-    return [*found, seen]
+        yield f"cluster {address}", _cluster(address, root)
 
 
 def _gpu() -> Iterator[Check]:
@@ -100,7 +110,7 @@ def _disks(root: Root) -> Iterator[Check]:
             yield Check(what, "warn" if few else "ok", text, "free some, or another --root; --keep 1" if few else "")
 
 
-def _locks(root: Root) -> Check:
+def _locks(root: Root) -> Iterator[Check]:
     """Whether a lock that one process holds keeps another out, and a file is put in place whole."""
     kind = _file_system(root.path)
     place = root.path / f".doctor-{os.getpid()}"
@@ -111,12 +121,14 @@ def _locks(root: Root) -> Check:
             other = subprocess.run([sys.executable, "-c", TRIES, str(place)], timeout=30, check=False)
         works = other.returncode == HELD and place.read_text() == "whole"
     except OSError as error:
-        return Check("locks", "fail", f"{root.path} ({kind}): {error.strerror}", "a root on a file system with flock")
+        yield Check("locks", "fail", f"{root.path} ({kind}): {error.strerror}", "a root on a file system with flock")
+        return
     finally:
         place.unlink(missing_ok=True)
-    if not works:
-        return Check("locks", "fail", f"{root.path} ({kind}): a lock keeps nobody out", "mount it with flock")
-    return Check("locks", "ok", f"{kind}: a lock keeps others out, files are put in place whole")
+    if works:
+        yield Check("locks", "ok", f"{kind}: a lock keeps others out, files are put in place whole")
+    else:
+        yield Check("locks", "fail", f"{root.path} ({kind}): a lock keeps nobody out", "mount it with flock")
 
 
 def _file_system(path: Path) -> str:
@@ -129,7 +141,7 @@ def _file_system(path: Path) -> str:
     return max(above)[1] if above else "file system unknown"
 
 
-def _weights() -> Check:
+def _weights() -> Iterator[Check]:
     from humansim.backbones import backbone, weights
     from humansim.spec import Variant
 
@@ -137,39 +149,47 @@ def _weights() -> Check:
     missing = sorted(file.name for file in files if weights.find(file) is None)
     text = f"{len(files) - len(missing)} of {len(files)} files there, in {weights.folder()} and the libraries' caches"
     if missing:
-        return Check("weights", "warn", text, "humansim weights list SWEEP; submitting fetches what a sweep needs")
-    return Check("weights", "ok", text)
+        yield Check("weights", "warn", text, "humansim weights list SWEEP; submitting fetches what a sweep needs")
+    else:
+        yield Check("weights", "ok", text)
 
 
-def _tracking(root: Root, given: str | None) -> Check:
+def _tracking(root: Root, given: str | None) -> Iterator[Check]:
     from humansim import tracked
     from humansim.tracking import tracking_uri
 
     uri = tracking_uri(root, given)
     file = Path(uri.removeprefix("sqlite:///"))
     if uri.startswith("sqlite:///") and not file.exists():
-        return Check("tracking", "ok", f"{uri}: not there yet, made by the first submit")
+        if file.parent.is_dir() and os.access(file.parent, os.W_OK):
+            yield Check("tracking", "ok", f"{uri}: not there yet, made by the first submit")
+        else:
+            yield Check("tracking", "fail", f"{uri}: {file.parent} is no folder that can be written to", "another")
+        return
     try:
         there, newest = tracked.schema(uri)
     except BadInput as error:
-        return Check("tracking", "fail", str(error), "start it, or give another --tracking")
+        yield Check("tracking", "fail", str(error), "start it, or give another --tracking")
+        return
     if there is None:
-        return Check("tracking", "ok", f"{uri} answers")
-    if there != newest:
+        yield Check("tracking", "ok", f"{uri} answers")
+    elif there != newest:
         upgrade = f"mlflow db upgrade {uri}, after a copy of it, or the version of mlflow that made it"
-        return Check("tracking", "fail", f"{uri}: schema {there}, this mlflow's is {newest}", upgrade)
-    return Check("tracking", "ok", f"{uri}: answers, schema {there}")
+        yield Check("tracking", "fail", f"{uri}: schema {there}, this mlflow's is {newest}", upgrade)
+    else:
+        yield Check("tracking", "ok", f"{uri}: answers, schema {there}")
 
 
-def _parts() -> Check:
+def _parts() -> Iterator[Check]:
     from humansim import own
 
     try:
         own.ready()
     except BadInput as error:
-        return Check("own parts", "fail", str(error), "mend it, or leave it out")
+        yield Check("own parts", "fail", str(error), "mend it, or leave it out")
+        return
     _, modules = own.carried()
-    return Check("own parts", "ok", ", ".join(modules) or "none")
+    yield Check("own parts", "ok", ", ".join(modules) or "none")
 
 
 def versions() -> dict[str, str]:
@@ -192,8 +212,9 @@ def _cluster(address: str, root: Root) -> Iterator[Check]:
         return
     finally:
         seen.unlink(missing_ok=True)
-    yield Check("cluster", "ok", f"{address}: {len(nodes)} nodes answer" if nodes else f"{address}: no node answers")
-    here = versions()
+    here, answer = versions(), sum(not isinstance(told, str) for told in nodes.values())
+    alike = ", ".join(f"{name} {version}" for name, version in here.items())
+    yield Check("cluster", "ok", f"{address}: {answer} of {len(nodes)} nodes answer; here {alike}")
     for name, told in nodes.items():
         if isinstance(told, str):
             yield Check("node", "fail", f"{name}: {told}", "humansim, the same version, on every node")
@@ -220,7 +241,7 @@ def look(seen: Path) -> tuple[dict[str, str], bool, bool]:
         return versions(), True, not free
 
 
-def _environment() -> Check:
+def _environment() -> Iterator[Check]:
     names = sorted(name for name in os.environ if name.startswith(SEEN))
     shown = [f"{name}={'...' if any(s in name for s in SECRET) else os.environ[name]}" for name in names]
-    return Check("environment", "ok", " ".join(shown) or "none of humansim's, MLflow's or Ray's variables is set")
+    yield Check("environment", "ok", " ".join(shown) or "none of humansim's, MLflow's or Ray's variables is set")

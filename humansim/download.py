@@ -10,14 +10,15 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import urljoin
-
-import requests
-import urllib3
 
 from humansim.errors import BadInput
 from humansim.root import locked, written_whole
+
+if TYPE_CHECKING:  # most commands fetch nothing
+    import requests
+    import urllib3
 
 Progress = Callable[[int, int | None], None]
 CHUNK = 1 << 14  # bytes: what a broken connection loses at most
@@ -230,6 +231,9 @@ def _written(target: Path, mode: str, need: int | None) -> Iterator[IO[bytes]]:
 
 
 def _stream(url: str, target: Path, download: Download, progress: Progress | None, timeout: float) -> None:
+    import requests
+    import urllib3
+
     part, about = _part(target), _about(target)
     start, known = 0, _known(about)
     if part.exists() and known is not None and (known["url"] == url or download.sha256 is not None):
@@ -286,7 +290,7 @@ def _stream(url: str, target: Path, download: Download, progress: Progress | Non
         raise BadInput(f"{target.name}: {error}") from None
 
 
-def _stay_encrypted(answer: requests.Response, **_: Any) -> None:
+def _stay_encrypted(answer: "requests.Response", **_: Any) -> None:
     """Looks at every answer before a redirect in it is followed.
 
     Raises:
@@ -305,8 +309,11 @@ def _stay_encrypted(answer: requests.Response, **_: Any) -> None:
         raise _RefusedError(f"it leads to {to}, which is not encrypted")
 
 
-def _refused(error: requests.RequestException | urllib3.exceptions.HTTPError) -> _RefusedError:
+def _refused(error: "requests.RequestException | urllib3.exceptions.HTTPError") -> _RefusedError:
     """What a failed request means to the one who waits for the file."""
+    import requests
+    import urllib3
+
     _, failed, why = str(error).partition("certificate verify failed: ")
     if failed:
         return _RefusedError(
@@ -328,7 +335,7 @@ def _known(about: Path) -> dict[str, Any] | None:
         return None
 
 
-def _total(answer: requests.Response, start: int, name: str) -> int | None:
+def _total(answer: "requests.Response", start: int, name: str) -> int | None:
     """Bytes of the whole file, if the answer says so.
 
     Raises:

@@ -4,21 +4,23 @@ import contextlib
 import importlib.util
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from humansim import __version__, registered
+from humansim import __version__, card, plan, registered, results, tables
 from humansim.backbones.module import Scorer
+from humansim.described import shared_of
 from humansim.download import sha256_of
 from humansim.embedder import Embedder
 from humansim.errors import BadInput
 from humansim.metric import CONFIG, MODEL, Config, Metric
 from humansim.pictures import Resize
-from humansim.root import made_whole, written_whole
+from humansim.results import Result
+from humansim.root import Root, made_whole, written_whole
 from humansim.train import as_saved, save_weights
 
 CARD, PROGRAM, ONNX = "README.md", "embed.pt2", "embed.onnx"
@@ -79,13 +81,44 @@ def register(metric: Metric, name: str, *, root: str | Path | None = None, track
     Raises:
         BadInput: the store cannot be used, or refuses the name.
     """
-    facts = metric.facts
-    judges = "simulated judges" if facts.simulated else "people"
-    tags = {"trial_id": facts.result.trial.id, "judges": judges, "sweep": ", ".join(facts.sweeps) or "unknown"}
-    tags["contaminated"] = str(bool(facts.result.provenance["shared"].get("contaminated"))).lower()
+    facts, result = metric.facts, metric.facts.result
+    tags = {
+        "trial_id": result.trial.id,
+        "sweep": facts.sweeps[0] if facts.sweeps else card.UNKNOWN,
+        "judges": "simulated judges" if facts.simulated else "people",
+        "weights_licence": card.licence_of(result.trial.backbone),
+        **shared_of(result),
+    }
+    address = f"models:/{name}"
+    told = (
+        f"Perceptual metrics: how far apart two images are, as people see it. Made with humansim {__version__}; "
+        f'`humansim.load("{address}/1")`, `mlflow models serve -m {address}/1`.',
+        card.in_short(result, facts.calibration, facts.sweeps, beside(result, facts.sweeps, root), address),
+    )
     with tempfile.TemporaryDirectory() as aside:
         write_folder(metric, Path(aside) / "metric")
-        return registered.register(Path(aside) / "metric", name, registered.uri_of(root, tracking), tags)
+        return registered.register(Path(aside) / "metric", name, registered.uri_of(root, tracking), result, tags, told)
+
+
+def beside(result: Result, sweeps: Sequence[str], root: str | Path | None = None) -> list[Result]:
+    """What a metric's scores are to be seen beside: floor, untrained and pretrained, as far as its sweeps ran them.
+
+    On the same sets and judgements, the latter two of its own backbone.
+    """
+    if result.trial.paradigm is None or not Root.where(root).is_dir():
+        return []
+    here, found = Root.at(Root.where(root)), []
+    submitted = [one for one in plan.remembered(here) if one.name in sweeps]
+    trials = dict.fromkeys(cell.trial for sweep in submitted for cell in plan.cells(sweep))
+    for trial in trials:
+        own = trial.backbone.name == result.trial.backbone.name
+        alike = trial.source == result.trial.source and trial.protocol == result.trial.protocol
+        if trial.paradigm is not None or not alike:
+            continue
+        one = results.last(here, trial)
+        if isinstance(one, Result) and (own or tables.kind(one) == "floor"):
+            found.append(one)
+    return found
 
 
 class _Embedding(nn.Module):

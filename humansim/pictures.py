@@ -7,7 +7,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
-from scipy.fft import dctn
 
 Pixels = NDArray[np.uint8]
 
@@ -74,6 +73,8 @@ def phash(picture: Image.Image) -> int:
     Of the picture in grey at 32 x 32 the 8 x 8 lowest frequencies but those of rows and columns alone, each above
     their median or not, from the lowest on.
     """
+    from scipy.fft import dctn
+
     grey = picture.convert("L").resize((HASHED, HASHED), Image.Resampling.BICUBIC, reducing_gap=2)  # 5 times as fast
     low = dctn(np.asarray(grey, dtype=np.float64), norm="ortho")[1:9, 1:9].round(
         6

@@ -1,5 +1,6 @@
 """From a sweep to its cells and trials, checked before anything is paid for; and what is there of them already."""
 
+import contextlib
 import fnmatch
 import json
 import runpy
@@ -31,6 +32,7 @@ from humansim.tunings import tuning
 # Optuna's own defaults.
 STARTUP = 10  # samples of a cell drawn at random before the sampler learns
 UNPRUNED = 5  # finished samples of a cell before the pruner compares with them
+DATA = "data.txt"  # in a sweep's folder: where its data lies, unless that is the root's own
 REGISTRIES: dict[str, Registry] = {
     "source": source,
     "backbone": backbone,
@@ -170,6 +172,28 @@ def backbones(every: Iterable[Cell]) -> list[Variant]:
     return list(found)
 
 
+def base_of(sweep: Sweep) -> Trial:
+    """The trial from which those of a sweep differ, its parts in their normal form, as theirs are."""
+    parts: dict[str, Any] = {}
+    for field, registry in REGISTRIES.items():
+        if (given := getattr(sweep.base, field)) is not None:
+            with contextlib.suppress(BadInput):  # what no cell has may be wrong
+                parts[field] = registry.normal(given)
+    return sweep.base.having(parts)
+
+
+def spelt_out(trial: Trial, axes: Iterable[str]) -> dict[str, Any]:
+    """A trial's settings, and those arguments of its parts among these axes that are left out at their default."""
+    settings = trial.settings()
+    for axis in axes:
+        field, _, argument = axis.partition(".")
+        if argument and field in settings and axis not in settings:
+            known = REGISTRIES[field].entry(getattr(trial, field)).arguments
+            if argument in known:
+                settings[axis] = known[argument].default
+    return settings
+
+
 def missing_weights(every: Iterable[Cell]) -> list[WeightFile]:
     """The files of pretrained weights that these cells need and that are not on this machine."""
     files = dict.fromkeys(file for variant in backbones(every) for file in files_of(variant))
@@ -224,22 +248,45 @@ def folder_of_sweeps() -> Path:
     return next((place for place in (package / "sweeps", package.parent / "sweeps") if place.is_dir()), package)
 
 
-def load_sweep(name: str) -> Sweep:
-    """A sweep from a Python file with `SWEEP = Sweep(...)`, or one that comes with humansim by its name.
+def packaged() -> dict[str, Path]:
+    """The files of the sweeps that come with humansim, by name."""
+    return {path.stem: path for path in sorted(folder_of_sweeps().glob("[!_]*.py"))}
 
-    Without a question of its own it has the first line of the file's docstring.
+
+def load_sweep(name: str, others: Sequence[str] = ()) -> Sweep:
+    """A sweep from a Python file with `SWEEP = Sweep(...)`, or one that comes with humansim by its name, checked.
+
+    Args:
+        others: further names that may have been meant, for the error's sake.
 
     Raises:
         BadInput: no such sweep, or its file is wrong; the message names file and field.
     """
     file = Path(name)
     if file.suffix != ".py":
-        known = {path.stem: path for path in sorted(folder_of_sweeps().glob("[!_]*.py"))}
+        known = packaged()
         if name not in known:
-            raise BadInput(f"unknown sweep {name!r}{near(name, list(known))}; or give a path that ends in .py")
+            there = Path(f"{name}.py").is_file()
+            meant = f"; did you mean {name}.py?" if there else near(name, [*known, *others])
+            raise BadInput(f"unknown sweep {name!r}{meant}; or give a path that ends in .py")
         file = known[name]
+    sweep = read_sweep(file)
+    try:
+        cells(sweep)
+    except BadInput as error:
+        raise BadInput(f"{file}: {error}") from None
+    return sweep
+
+
+def read_sweep(file: Path) -> Sweep:
+    """The sweep of a file; without a question of its own it has the first line of the file's docstring.
+
+    Raises:
+        BadInput: there is none, or it is wrong by itself; whether its parts exist is not looked at.
+    """
     if not file.is_file():
-        raise BadInput(f"{file}: no such file")
+        beside = [str(file.with_name(one.name)) for one in file.parent.glob("*.py")]
+        raise BadInput(f"{file}: no such file{near(str(file), beside, 3)}")
     try:
         told = runpy.run_path(str(file))
     except ValidationError as error:
@@ -247,17 +294,13 @@ def load_sweep(name: str) -> Sweep:
     except BadInput as error:
         raise BadInput(f"{file}: {error}") from None
     except Exception as error:
-        line = _line_in(file, error)
-        raise BadInput(f"{file}{line}: {type(error).__name__}: {error}") from None
+        why = error.msg if isinstance(error, SyntaxError) else error
+        raise BadInput(f"{file}{_line_in(file, error)}: {type(error).__name__}: {why}") from None
     sweep = told.get("SWEEP")
     if not isinstance(sweep, Sweep):
         raise BadInput(f"{file}: it must set SWEEP = Sweep(...)")
     if not sweep.question and (doc := told.get("__doc__")):
         sweep = sweep.model_copy(update={"question": doc.strip().partition("\n")[0]})
-    try:
-        cells(sweep)
-    except BadInput as error:
-        raise BadInput(f"{file}: {error}") from None
     return sweep
 
 
@@ -416,17 +459,46 @@ def plan(sweep: Sweep, root: Root) -> Plan:
 
 
 def remember(sweep: Sweep, root: Root) -> None:
-    """Keeps the sweep beside its results, and the code of its parts from outside, so that `status` needs no file."""
+    """Keeps the sweep, the code of its parts from outside, and where its data lies: its file is not needed again."""
     trials = (trial for cell in cells(sweep) for trial in _searched(cell))
     own.remember(root.sweeps / sweep.name, (part for trial in trials for part in own.parts_of(trial)))
     with written_whole(root.sweeps / sweep.name / "sweep.json") as file:
         file.write_text(sweep.model_dump_json(indent=1))
+    kept = root.sweeps / sweep.name / DATA
+    if root.data == root.path / "data":
+        kept.unlink(missing_ok=True)
+        return
+    inside = root.data.is_relative_to(root.path)  # such a root can be moved
+    with written_whole(kept) as file:
+        file.write_text(str(root.data.relative_to(root.path) if inside else root.data))
+
+
+def submitted(root: Path) -> list[str]:
+    """The names of the sweeps that were submitted under the root of this path."""
+    return sorted(file.parent.name for file in (root / "sweeps").glob("*/sweep.json"))
+
+
+def recalled(root: Root, name: str) -> Sweep | None:
+    """A sweep as it was submitted last under this root; None if none of that name was.
+
+    Raises:
+        BadInput: its file is damaged.
+    """
+    if name not in submitted(root.path):
+        return None
+    file = root.sweeps / name / "sweep.json"
+    try:
+        return Sweep.model_validate_json(file.read_bytes())
+    except ValidationError as error:
+        raise BadInput(f"{file}: damaged ({explain(error)}); delete it and submit the sweep again") from None
 
 
 def remembered(root: Root) -> Iterable[Sweep]:
-    """The sweeps that were submitted under this root, by name."""
-    for file in sorted(root.sweeps.glob("*/sweep.json")):
-        try:
-            yield Sweep.model_validate_json(file.read_bytes())
-        except ValidationError as error:
-            raise BadInput(f"{file}: damaged ({explain(error)}); delete it and submit the sweep again") from None
+    """The sweeps that were submitted under this root, by name.
+
+    Raises:
+        BadInput: a file is damaged.
+    """
+    for name in submitted(root.path):
+        if (sweep := recalled(root, name)) is not None:
+            yield sweep

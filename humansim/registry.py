@@ -82,7 +82,7 @@ class Registry:
         if entry is None or bool(colon) != entry.is_family:
             known = [e.name + (":<name>" if e.is_family else "") for e in self]
             raise BadInput(f"unknown {self.kind} {variant.name!r}{near(variant.name, known)}{own.why_missing()}")
-        if colon and member not in (names := entry.facts["names"]()):
+        if colon and member not in entry.facts.get("known", ()) and member not in (names := entry.facts["names"]()):
             raise BadInput(f"unknown {self.kind} {variant.name!r}{_near_few(member, names)}")
         return entry
 

@@ -6,7 +6,7 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -27,12 +27,14 @@ from rich.progress import (
 from rich.table import Table as RichTable
 
 from humansim.described import run_name
-from humansim.results import Failure, Outcome, Pruned, Result
+from humansim.results import ENDED, Failure, Outcome, Pruned, Result, State
 from humansim.spec import Trial
-from humansim.status import Running
+from humansim.status import Running, Status
+from humansim.submitted import RUNNING
 from humansim.tables import Table
 
 SIMULATED = "simulated judges"
+MODELS = ("metric", "pretrained", "fine-tuned", "contaminated")  # what is held against the floor
 MANY = 4  # sets that stand side by side with their intervals
 WIDE = 9  # models that do
 STATES = ("finished", "pruned", "running", "resumable", "to run", "failed")
@@ -82,8 +84,8 @@ def _bar(what: str, *columns: Any) -> Iterator[Callable[[int, int | None], None]
 class Terminal:
     """Shows a submit while it runs: a bar with the time left where there is a terminal, else a line for each event."""
 
-    def __init__(self, base: Trial) -> None:
-        self.base = base
+    def __init__(self, base: Trial, searched: Collection[str] = ()) -> None:
+        self.base, self.searched = base, searched
         self.console = console(stderr=True)
         self.display = Progress(
             TextColumn("{task.description}"),
@@ -136,7 +138,7 @@ class Terminal:
                 self.display.update(self.trials, left=f"about {duration(seconds)} left")
         if known:
             return
-        name = f"{outcome.trial.id[:8]}  {run_name(outcome.trial, self.base)}"
+        name = f"{outcome.trial.id[:8]}  {run_name(outcome.trial, self.base, self.searched)}"
         if isinstance(outcome, Failure):
             self.console.print(f"[red]failed[/red]    {escape(f'{name}: {outcome.reason}')}")
         elif isinstance(outcome, Pruned):
@@ -184,6 +186,19 @@ def scores(table: Table, title: str, simulated: bool) -> list[RichTable]:
     models.add_column("", no_wrap=True)
     for axis in axes:
         models.add_column(escape(axis), overflow="fold")
+    floor = {
+        name: max(
+            (row["sets"][name]["score"] for row in table if row["kind"] == "floor" and name in row["sets"]), default=0
+        )
+        for name in sets
+    }
+
+    def below(row: dict[str, Any], names: Sequence[str]) -> bool:
+        scored = row["kind"] in MODELS and all(name in row["sets"] for name in names)
+        return scored and sum(row["sets"][name]["score"] - floor[name] for name in names) < 0
+
+    each_by_itself = [sets] if many else [[name] for name in sets]
+    marked = any(below(row, names) for row in table for names in each_by_itself)
     validated = any("validation" in row for row in table)
     if validated:
         models.add_column("validation", justify="right", no_wrap=True)
@@ -196,20 +211,23 @@ def scores(table: Table, title: str, simulated: bool) -> list[RichTable]:
             cells.append(_points(row.get("validation")))
         if many:
             whole = all(name in row["sets"] for name in sets)
-            cells.append(_points(sum(row["sets"][name]["score"] for name in sets) / len(sets)) if whole else "")
+            mean = _points(sum(row["sets"][name]["score"] for name in sets) / len(sets)) if whole else ""
+            cells.append(mean + (" ↓" if below(row, sets) else "  " * marked))
         else:
             for name in sets:
                 score = row["sets"].get(name, {})
                 low, high = score.get("low"), score.get("high")
                 interval = f" [{100 * low:.1f}, {100 * high:.1f}]" if low is not None and high is not None else ""
-                cells.append(_points(score.get("score")) + interval)
+                mark = " ↓" if below(row, [name]) else "  " * marked
+                cells.append(_points(score.get("score")) + interval + mark)
         models.add_row(*map(escape, cells))
-    about = "2AFC score in per cent, soft credit"
+    about, note = "2AFC score in per cent, soft credit", "↓: below the floor"
     if not many:
-        models.caption = escape(f"{about}, [95 % interval, bootstrap over queries or judgement trials]")
+        told = f"{about}, [95 % interval, bootstrap over queries or judgement trials]"
+        models.caption = escape(told + f"; {note}" * marked)
         return [models]
-    if left_out:
-        models.caption = f"the {MOST} fine-tuned ones of the highest means; {left_out} others are left out"
+    fewer = f"the {MOST} fine-tuned ones of the highest means; {left_out} others are left out"
+    models.caption = "; ".join([note] * marked + [fewer] * bool(left_out)) or None
     each = RichTable(title="each set", title_justify="left", caption_justify="left")
     wide = len(table) > WIDE
     half = "" if wide else ", ± half the 95 % interval, bootstrap over queries or judgement trials"
@@ -260,14 +278,28 @@ def states(rows: list[tuple[str, Counter[str], str]], title: str, first: str, la
     return shown
 
 
-def score(best: Result | None) -> str:
-    """A result's validation and test scores, and which it is."""
+def stage(status: Status) -> str:
+    """What is going on with a sweep, in a line; nothing where all has ended."""
+    now, when = status.stage, f"submitted {duration(status.ago)} ago"
+    if now is not None:
+        many = f", {now.done:,} of {now.total:,}" if now.total else ""
+        begun = any(status.states[state] for state in (State.RUNNING, *ENDED))
+        none = "" if begun else ", none has begun yet" if now.what == RUNNING else ""
+        return f"now: {now.what}{many}{none}  ({when}, process {now.process} on {now.node})"
+    if any(count for state, count in status.states.items() if state not in ENDED):
+        return f"nothing runs it now ({when}); to go on: humansim sweep {status.sweep.name}"
+    return ""
+
+
+def score(best: Result | None, tied: int = 1) -> str:
+    """A result's validation and test scores, which it is, and of how many that are as good on validation."""
     if best is None:
         return ""
-    return f"{_points(best.mean('validation'))} (test {_points(best.mean('test'))}), {best.trial.id[:8]}"
+    equals = f", first of {tied} equals" if tied > 1 else ""
+    return f"{_points(best.mean('validation'))} (test {_points(best.mean('test'))}), {best.trial.id[:8]}{equals}"
 
 
-def running(trials: Sequence[Running], base: Trial) -> RichTable:
+def running(trials: Sequence[Running], base: Trial, searched: Collection[str] = ()) -> RichTable:
     """Trials under way, those that were silent for longest last."""
     shown = RichTable(title="running", title_justify="left")
     for name in ("trial", "", "epoch", "validation", "images/s", "last epoch", "on", "GPU"):
@@ -276,7 +308,9 @@ def running(trials: Sequence[Running], base: Trial) -> RichTable:
         epochs = f"{one.epoch}/{one.trial.epochs}" if one.trial.paradigm is not None else ""
         rate = "" if one.images_per_second is None else f"{one.images_per_second:.0f}"
         ago = "" if one.age is None else f"{duration(max(0.0, one.age))} ago"
-        name = escape(run_name(one.trial, base))
+        if one.age is None and one.begun is not None:
+            ago = f"begun {duration(max(0.0, one.begun))} ago"
+        name = escape(run_name(one.trial, base, searched))
         gpu = f"{one.gpu:g}" if one.gpu else ""
         shown.add_row(one.trial.id[:8], name, epochs, _points(one.validation), rate, ago, one.node or "", gpu)
     return shown

@@ -266,11 +266,17 @@ DEFAULTS = {
 AXES = (*Trial.model_fields, *(f"{field}.<argument>" for field in VARIANT_FIELDS))
 
 
-def near(name: str, known: Sequence[str]) -> str:
-    """'; did you mean a, b? Known: ...' to end a sentence about an unknown name."""
+def near(name: str, known: Sequence[str], most: int | None = None) -> str:
+    """'; did you mean a, b? Known: ...' to end a sentence about an unknown name; nothing where none is known.
+
+    Args:
+        most: of more names than this no list is given.
+    """
     import difflib
 
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    if not known or (most is not None and len(known) > most):
+        return f"; did you mean {', '.join(close)}?" if close else ""
     return (f"; did you mean {', '.join(close)}?" if close else ".") + f" Known: {', '.join(known)}"
 
 
@@ -411,6 +417,16 @@ class Sweep(Frozen):
         if self.repeats > 1 and ("seed" in self.search or any("seed" in one for one in self.grid)):
             raise ValueError("repeats already vary the seed: take it out of the grid and the search")
         return self
+
+    @property
+    def title(self) -> str:
+        """Its name, and its question where it has one."""
+        return f"{self.name}: {self.question}" if self.question else self.name
+
+    @property
+    def axes(self) -> list[str]:
+        """What is varied: the grid's axes, then those that are searched."""
+        return list(dict.fromkeys([*(axis for one in self.grid for axis in one), *self.search]))
 
     def settings(self) -> Iterator[dict[str, Any]]:
         """Each combination of the grid's values, in order."""

@@ -7,8 +7,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from humansim.errors import BadInput
 from humansim.judgements import Ints, Judgements, Triplets, mixed, text_key
@@ -189,10 +187,7 @@ def split_heldout(
     count, names = len(first), [judgements.images[i] for i in first]
     images = image[triplets.images]
     if wanted != "trial":
-        graph = coo_array(
-            (np.ones(2 * len(images)), (np.repeat(images[:, 0], 2), images[:, 1:].ravel())), shape=(count, count)
-        )
-        _, group = connected_components(graph, directed=False)
+        group = _connected(np.repeat(images[:, 0], 2), images[:, 1:].ravel(), count)
         stratum = _least(triplets.set.repeat(3), images.ravel(), count)
         together = np.bincount(group).max(initial=0) <= count / 2
         alone = (np.arange(count), shares if judgements.by == "either" else IMAGES)
@@ -214,8 +209,7 @@ def split_heldout(
     _, one, same_triplet = np.unique(triplets.unordered, return_index=True, return_inverse=True)
     known = np.flatnonzero(triplets.trial >= 0)
     trials, trial = np.unique(triplets.trial[known], return_inverse=True)
-    edges = (np.ones(len(known)), (same_triplet[known], len(one) + trial))
-    _, group = connected_components(coo_array(edges, shape=(len(one) + len(trials),) * 2), directed=False)
+    group = _connected(same_triplet[known], len(one) + trial, len(one) + len(trials))
     shown, stratum = judgements.images, _least(triplets.set, same_triplet, len(one))
     labels = ["\0".join([shown[q], *sorted((shown[a], shown[b]))]) for q, a, b in triplets.images[one]]
     of_trial = part = _deal(group[: len(one)], stratum, labels, seed, shares)[same_triplet]
@@ -233,6 +227,16 @@ def split_heldout(
             "evaluate on all of them with protocol='all'"
         )
     return Split(rows, "trial", int((~whole).sum()))
+
+
+def _connected(one: Ints, other: Ints, count: int) -> Ints:
+    """The number of each node's component, [count], in a graph with edges from `one` to `other`, [edges] each."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    graph = coo_array((np.ones(len(one)), (one, other)), shape=(count, count))
+    _, group = connected_components(graph, directed=False)
+    return np.asarray(group)
 
 
 def _least(values: Ints, group: Ints, groups: int) -> Ints:

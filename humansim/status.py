@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from humansim import plan, results
+from humansim import plan, results, submitted
 from humansim.results import ENDED, Failure, Outcome, Result, State, now
 from humansim.root import Root
 from humansim.spec import Cell, Sweep, Trial
@@ -14,7 +14,8 @@ from humansim.spec import Cell, Sweep, Trial
 class Running:
     """A trial under way: epochs done, the last one's validation 2AFC, images per second and age in seconds; where.
 
-    `node` and `gpu`, the share of GPUs that it was given, are those of Ray; None without it.
+    `begun` is seconds since it was begun, `node` where, `gpu` the share of GPUs that it was given: as Ray has it, None
+    without it.
     """
 
     trial: Trial
@@ -24,16 +25,21 @@ class Running:
     age: float | None = None
     node: str | None = None
     gpu: float | None = None
+    begun: float | None = None
 
 
 @dataclass(frozen=True)
 class Group:
-    """The cells of one backbone and paradigm: trials by state, and the best finished one by validation."""
+    """The cells of one backbone and paradigm: trials by state, and the best finished one by validation.
+
+    Of `tied` equals, whatever their seeds, it is the one that finished first.
+    """
 
     backbone: str
     paradigm: str
     states: Counter[str]
     best: Result | None
+    tied: int = 0
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,8 @@ class Status:
         states: state -> trials, those still to be asked for among "to run".
         left: seconds until all is finished if as many trials run at once as now, and take as long as those that have
             finished or were pruned; None if nothing runs, or none has.
+        stage: what the submit is doing; None if none is under way.
+        ago: seconds since it was submitted last.
     """
 
     sweep: Sweep
@@ -52,6 +60,8 @@ class Status:
     running: list[Running]
     failures: list[Failure]
     left: float | None
+    stage: submitted.Stage | None
+    ago: float
 
 
 @dataclass
@@ -72,7 +82,9 @@ class Reader:
         outcomes = {id_: self.ended[id_] for id_, (_, state) in trials.items() if state in ENDED}
         failed = [outcomes[id_] for id_, (_, state) in trials.items() if state is State.FAILED]
         failures = [outcome for outcome in failed if isinstance(outcome, Failure)]
-        return Status(sweep, states, self._groups(found), running, failures, _left(states, outcomes.values()))
+        left, stage = _left(states, outcomes.values()), submitted.stage(self.root, sweep.name)
+        ago = submitted.ago(self.root, sweep.name, stage)
+        return Status(sweep, states, self._groups(found), running, failures, left, stage, ago)
 
     def _note(self, trial: Trial, state: State) -> None:
         known = self.ended.get(trial.id)
@@ -85,7 +97,7 @@ class Reader:
 
     def _running(self, trial: Trial) -> Running:
         row, begun = results.epoch(self.root, trial), results.begun(self.root, trial)
-        where = (None, None) if begun is None else (begun.node, begun.gpu)
+        where = (None, None, None) if begun is None else (begun.node, begun.gpu, (now() - begun.time) / 1000)
         if row is None:
             return Running(trial, 0, None, None, None, *where)
         age = (now() - row["time"]) / 1000
@@ -96,9 +108,9 @@ class Reader:
         for cell in found.cells:
             paradigm = "" if cell.trial.paradigm is None else str(cell.trial.paradigm)
             groups.setdefault((str(cell.trial.backbone), paradigm), []).append(cell)
-        return [Group(*key, *self._group(found, cells)) for key, cells in groups.items()]
+        return [self._group(*key, found, cells) for key, cells in groups.items()]
 
-    def _group(self, found: plan.Plan, cells: list[Cell]) -> tuple[Counter[str], Result | None]:
+    def _group(self, backbone: str, paradigm: str, found: plan.Plan, cells: list[Cell]) -> Group:
         states: Counter[str] = Counter()
         finished: list[Result] = []
         for cell in cells:
@@ -107,7 +119,9 @@ class Reader:
             states[str(State.TO_RUN)] += plan.wanted(found.sweep, cell) - len(trials)
             ended = (self.ended.get(trial.id) for trial, state in trials if state is State.FINISHED)
             finished += [one for one in ended if isinstance(one, Result) and one.mean("validation") >= 0]
-        return states, max(finished, key=lambda one: one.mean("validation"), default=None)
+        best = min(finished, key=lambda one: (-one.mean("validation"), one.finished), default=None)
+        equals = [one for one in finished if best is not None and one.mean("validation") == best.mean("validation")]
+        return Group(backbone, paradigm, states, best, len({one.trial.having({"seed": 0}).id for one in equals}))
 
 
 def _left(states: Counter[str], outcomes: Iterable[Outcome]) -> float | None:

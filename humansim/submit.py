@@ -4,17 +4,17 @@ import contextlib
 import signal
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from humansim import own, plan, probes, results
+from humansim import audit, own, plan, probes, results, submitted
 from humansim.backbones.weights import fetch
 from humansim.errors import BadInput
 from humansim.judgements import Judgements
 from humansim.lengths import Lengths
-from humansim.material import prepare, resize_of
+from humansim.material import Material, prepare, resize_of
 from humansim.plan import Ledger
 from humansim.results import ENDED, Failure, Kind, Outcome, Result
 from humansim.retention import Retention
@@ -107,16 +107,32 @@ def submit(
     """
     whole, sweep = sweep, plan.only(sweep, only) if only else sweep
     cells = plan.cells(sweep)
-    with locked(root.sweeps / sweep.name / "lock", wait=False) as free:
+    with locked(root.sweeps / sweep.name / "lock", wait=False) as free, contextlib.ExitStack() as told:
         if not free:
             raise BadInput(f"sweep {sweep.name!r} is running already under {root.path}: humansim status {sweep.name}")
-        watcher.step("reading images and judgements")
+        note = told.enter_context(submitted.telling(root, sweep.name))
+
+        def step(what: str) -> None:
+            note(what, 0, 0)
+            watcher.step(what)
+
+        def progress(what: str, done: int, total: int) -> None:
+            note(what, done, total)
+            watcher.progress(what, done, total)
+
+        if plan.recalled(root, whole.name) is None:  # `status` knows of it from here on; of its data when it was read
+            plan.remember(whole, replace(root, data=root.path / "data"))
+        step("reading images and judgements")
         data: dict[Variant, str] = {}
+        warned: dict[str, None] = {}
         judgements: dict[tuple[Variant, str], tuple[Judgements, Split]] = {}
         for trial in _one_for_each_store(cells):
-            material = prepare(trial, root, partial(watcher.progress, "decoding images"))
+            material = prepare(trial, root, partial(progress, "decoding images"))
             data[trial.source] = material.fingerprint
             judgements[trial.source, trial.protocol] = material.judgements, material.split
+            warned[_warned(material)] = None
+        for warning in filter(None, warned):
+            watcher.note(warning)
         before = [o for trial in plan.plan(sweep, root).known if (o := results.load(root, trial)) is not None]
         check_unmixed(before, data)
         plan.remember(whole, root)
@@ -126,10 +142,10 @@ def submit(
         from humansim.tracking import Tracker, tracking_uri
 
         for file in plan.missing_weights(cells):
-            watcher.step(f"downloading {file.name}")
-            fetch(file, partial(_whole, watcher, file.name))
+            step(f"downloading {file.name}")
+            fetch(file, partial(_whole, progress, file.name))
 
-        watcher.step("opening MLflow")
+        step("opening MLflow")
         tracker = Tracker(tracking_uri(root, tracking), root, sweep, watcher.note)
 
         def known(trial: Trial) -> Outcome | None:
@@ -168,7 +184,7 @@ def submit(
                 watcher.started(search.size)
                 if search.anything_to_run():
                     follow = Follow(epoch, ended)
-                    _launch(search, root, follow, sweep.name, watcher, address, serial, patience, peaks.of)
+                    _launch(search, root, follow, sweep.name, step, address, serial, patience, peaks.of)
             ended_well = True
         except KeyboardInterrupt:
             interrupted = True
@@ -193,8 +209,13 @@ def run_here(trials: Sequence[Trial], sweep: Sweep, root: Root, watcher: Watcher
     """
     watcher.step("reading images and judgements")
     data = {}
+    warned: dict[str, None] = {}
     for trial in trials:
-        data[trial.source] = prepare(trial, root, partial(watcher.progress, "decoding images")).fingerprint
+        material = prepare(trial, root, partial(watcher.progress, "decoding images"))
+        data[trial.source] = material.fingerprint
+        warned[_warned(material)] = None
+    for told in filter(None, warned):
+        watcher.note(told)
     check_unmixed([o for trial in trials if (o := results.load(root, trial)) is not None], data)
     from humansim import train
     from humansim.launch import raised
@@ -237,7 +258,7 @@ def _launch(
     root: Root,
     follow: "Follow",
     name: str,
-    watcher: Watcher,
+    step: Callable[[str], None],
     address: str | None,
     serial: bool,
     patience: float | None,
@@ -247,19 +268,27 @@ def _launch(
         from humansim import train
         from humansim.launch import serial as one_by_one
 
+        step(submitted.RUNNING)
         one_by_one.launch(search, root, train.run, follow)
         return
-    watcher.step("starting Ray")
+    step("starting Ray")
     from humansim.launch import cluster, on_ray, trainable
 
     with cluster.connected(address), _stoppable():  # once more: Ray has taken the signal for itself
-        watcher.step("running trials")
-        waiting = partial(watcher.step, "waiting for a node that can run trials")
+        step(submitted.RUNNING)
+        waiting = partial(step, "waiting for a node that can run trials")
         on_ray.launch(search, root, trainable.run_here, follow, name, peak, patience or on_ray.PATIENCE, waiting)
 
 
-def _whole(watcher: Watcher, name: str, done: int, total: int | None) -> None:
-    watcher.progress(f"downloading {name}", done, total or done)
+def _warned(material: Material) -> str:
+    """What one should know of the data before anything is fitted on it; empty if nothing, or nothing is fitted."""
+    if material.fit is None:
+        return ""
+    return audit.warned(material.judgements, material.split, audit.same_images(material.store.contents))
+
+
+def _whole(progress: Callable[[str, int, int], None], name: str, done: int, total: int | None) -> None:
+    progress(f"downloading {name}", done, total or done)
 
 
 def _one_for_each_store(cells: Iterable[Cell]) -> list[Trial]:

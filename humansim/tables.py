@@ -6,7 +6,7 @@ from typing import Any
 from humansim.backbones import backbone
 from humansim.results import Result, Score
 from humansim.scores import CHANCE
-from humansim.spec import Cell
+from humansim.spec import VARIANT_FIELDS, Cell
 
 Table = list[dict[str, Any]]
 
@@ -24,20 +24,30 @@ def kind(result: Result) -> str:
     return "contaminated" if result.provenance["shared"].get("contaminated") else "fine-tuned"
 
 
+def counted(n: int, one: str) -> str:
+    """Things and how many there are, as a person writes it: "1 set", "1,200 triplets"."""
+    return f"{n:,} {one if n == 1 else f'{one}s'}"
+
+
 def of_sweep(best: Iterable[tuple[Cell, Result | None]]) -> Table:
     """One row for each cell, of its best trial by validation score, on the test part; chance and ceilings around.
 
-    Each row has kind, axes (the cell's settings and what its search chose), trial (its id), validation, and sets:
+    Each row has kind, axes (those that any cell names, and their values here), trial (its id), validation, and sets:
     name -> score, low, high. Shares in [0, 1].
     """
     found = [(cell, result) for cell, result in best if result is not None]
+    named = dict.fromkeys(axis for cell, _ in found for axis in (*cell.settings, *cell.search))
     table: Table = []
     for cell, result in found:
         settings, chosen = cell.model_dump(mode="json")["settings"], result.trial.settings()
+        chosen |= {axis: str(getattr(result.trial, axis)) for axis in VARIANT_FIELDS if axis in chosen}
+        given = {
+            axis: chosen[axis] for axis in named if axis not in settings and chosen.get(axis) not in (None, "None")
+        }
         table.append(
             {
                 "kind": kind(result),
-                "axes": {**settings, **{axis: chosen.get(axis) for axis in cell.search}},
+                "axes": {axis: (given | settings)[axis] for axis in named if axis in given or axis in settings},
                 "trial": result.trial.id,
                 "validation": None if (mean := result.mean("validation")) != mean else mean,
                 "sets": {

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 from humansim import __version__, results
 from humansim.backlog import Backlog, Waiting
-from humansim.described import facts_of, final_metrics, origins_of, run_name
+from humansim.described import NAME, cell_name, facts_of, final_points, of_experiment, origins_of, run_name
 from humansim.errors import BadInput
+from humansim.plan import base_of, spelt_out
 from humansim.results import Failure, Outcome, Pruned, Result
 from humansim.root import Root, locked
 from humansim.spec import Sweep, Trial
@@ -40,7 +41,6 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
 Row = dict[str, float]
 
 WRITERS = 4  # at a time to a server, which has processes of its own; a database takes one after the other
-NAME = 250  # characters of a run's name that a database takes
 
 STATUS = {Result: "FINISHED", Failure: "FAILED", Pruned: "KILLED"}  # of a run, in MLflow's words
 OF_EPOCHS = {
@@ -88,8 +88,8 @@ class Tracker:
         Raises:
             BadInput: the store cannot be reached or opened.
         """
-        self.uri, self.root, self.base = uri, root, sweep.base
-        self.searched = {"seed", *(axis.partition(".")[0] for axis in sweep.search)}
+        self.uri, self.root, self.base, self.searched = uri, root, base_of(sweep), list(sweep.search)
+        self.axes = sweep.axes
         self._own, self._served = uri == root.tracking_uri, uri.startswith(("http://", "https://"))
         with usable(uri):
             with locked(self._lock, wait=True):  # processes that race to make the database fail
@@ -116,9 +116,8 @@ class Tracker:
         if found is None:
             # A server keeps artifacts where it was told to; a local database would put them into the working folder.
             local = None if self._served else (self.root.path / "artifacts" / sweep.name).as_uri()
-            # The tag makes MLflow's pages those of trained models: runs and charts, not prompts and traces.
-            tags = {"mlflow.note.content": sweep.question, "mlflow.experimentKind": "custom_model_development"}
             try:
+                tags = of_experiment(sweep, results.now())
                 return str(self.client.create_experiment(sweep.name, artifact_location=local, tags=tags))
             except MlflowException:
                 found = self.client.get_experiment_by_name(sweep.name)
@@ -252,8 +251,8 @@ class Tracker:
             tags = {
                 "trial_id": trial.id,
                 "root": str(self.root.path),
-                "mlflow.runName": run_name(trial, self.base)[:NAME],
-                "cell": run_name(trial, self.base, self.searched)[:NAME],
+                "mlflow.runName": run_name(trial, self.base, self.searched)[:NAME],
+                "cell": cell_name(trial, self.base, self.searched)[:NAME],
                 "mlflow.source.name": f"humansim {__version__}",
                 "mlflow.user": _user(),
             }
@@ -301,17 +300,15 @@ class Tracker:
         ]
         tags: dict[str, str] = {}
         if isinstance(outcome, Result):
-            final = final_metrics(outcome)
-            if rows:
-                del final["2afc/validation"]  # the last point of its curve
-            metrics += [Metric(name, value, outcome.finished, len(rows)) for name, value in final.items()]
+            # What has a step is the last point of a curve, which is there.
+            metrics += [Metric(*point) for point in final_points(outcome) if point[-1] == 0]
             tags = {"root": str(self.root.path), **origins_of(outcome), **facts_of(outcome)}
         elif isinstance(outcome, Pruned):
             tags = {"pruned": str(outcome.epoch), **origins_of(outcome)}
         elif outcome is not None:
             tags = {"failure": outcome.kind, "failure.reason": outcome.reason[:500]}
         # Also of a run that is there: whoever made it may have been killed before this line.
-        params = {} if run.described else one.trial.settings()
+        params = {} if run.described else spelt_out(one.trial, self.axes)
         self.client.log_batch(
             run.id,
             metrics,

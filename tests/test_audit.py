@@ -9,19 +9,20 @@ import pytest
 import skimage
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_up import any_judgements, judgements, split_or_reject, store_of, unordered
+from made_up import among, any_judgements, judgements, split_or_reject, store_of, unordered
 from PIL import Image
 
 from humansim import audit
 from humansim.backbones import backbone
 from humansim.datasets import audit_sets, split_of, write_sets
+from humansim.errors import BadInput
 from humansim.fit_sets import FitSet
 from humansim.images import open_store
 from humansim.judgements import Judgements, Triplets
 from humansim.root import Root
 from humansim.sources import read
 from humansim.spec import Variant
-from humansim.splits import Split
+from humansim.splits import Split, split
 
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "grass", "gravel", "brick")
 
@@ -95,6 +96,31 @@ def test_the_leakage_stamp_counts_naively(given: Judgements, seed: int) -> None:
             "trials": both(part, [[t] if t >= 0 else [] for t in triplets.trial.tolist()]),
             "judges": both(part, [[j] if j >= 0 else [] for j in triplets.judge.tolist()]),
         }
+
+
+def test_ones_own_judgements_of_few_images_are_warned_of_before_anything_is_trained() -> None:
+    """Fit and test share them all; of many images, or under `thesis`, whose results are marked, nothing is said."""
+    few = judgements(among(40, 200, np.random.default_rng(0)))
+    said = audit.warned(few, split(few, "heldout"))
+    assert said == (
+        "made up: fit and test share all 40 images, for 200 judgements of them are too few for parts that share none "
+        "(each needs 20): scores on test are of new judgements on these images, not of new images"
+    )
+    with pytest.raises(BadInput, match="cannot be split into parts that share no image"):
+        split(few, "heldout_images")  # which is why it is not offered
+    copies = np.arange(40) % 20  # each file is there twice, under two names
+    assert "share all 20 images" in audit.warned(few, split(few, "heldout", copies), copies)
+    assert audit.warned(few, split(few, "thesis")) == ""
+    many = judgements(among(60, 4000, np.random.default_rng(0)))
+    assert audit.warned(many, split(many, "heldout")) == ""
+
+
+def test_a_stamp_says_how_many_of_all_test_images_are_shared() -> None:
+    few = judgements(among(40, 200, np.random.default_rng(0)))
+    parts = split(few, "heldout")
+    fit = FitSet(few.triplets.images[parts.parts["fit"]], parts.parts["fit"])
+    assert audit.of_images(audit.stamp(few, parts, fit, store_of(few), "heldout")) == "40 of 40"
+    assert audit.of_images({"test": {"images": 3}}) == "3"  # older results do not know of how many
 
 
 def test_a_planted_leak_is_found_even_mirrored() -> None:

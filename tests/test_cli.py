@@ -32,6 +32,20 @@ def test_help_imports_nothing_that_is_slow(arguments: list[str]) -> None:
     assert len(done.stdout.splitlines()) > 1
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [["list"], ["status"], ["plan", "metrics"], ["weights", "list"], ["status", "--watch", "0"], ["sweep", "dmo"]],
+)
+def test_what_looks_at_files_alone_imports_no_library_that_is_slow(arguments: list[str], tmp_path: Path) -> None:
+    slow = "{'torch', 'torchvision', 'timm', 'open_clip', 'ray', 'mlflow', 'optuna', 'scipy', 'requests'}"
+    code = "import sys; from humansim.cli import main; main(sys.argv[1:]);"
+    code += f"print(sorted({slow} & set(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], env=environment(), capture_output=True, text=True, check=True
+    )
+    assert done.stdout.rstrip().endswith("[]"), done.stdout
+
+
 def test_without_a_command_it_shows_its_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0
     assert "humansim demo" in capsys.readouterr().out
@@ -51,6 +65,10 @@ BAD = {
     "twice": (["run", "lr=1", "lr=2"], "lr is given twice"),
     "argument of nothing": (["run", "paradigm.margin=1"], "the trial has no paradigm, so paradigm.margin sets nothing"),
     "nothing to train": (["run", "backbone=pixels", "paradigm=triplet"], "backbone pixels has nothing to train"),
+    "neither backbone nor sweep": (
+        ["weights", "list", "pretraind"],
+        "'pretraind' is no backbone, and no sweep; did you mean pretrained,",
+    ),
     "unknown status": (["status", "nothing"], "no sweep 'nothing' was submitted"),
     "no file": (["score", "nowhere.csv"], "nowhere.csv: no such file"),
     "judges": (["score", "nowhere.csv", "--judges", "0"], "--judges 0"),
@@ -132,6 +150,24 @@ def test_what_is_shown_is_shown_as_it_is_written(capsys: pytest.CaptureFixture[s
         assert text in shown
 
 
+@pytest.mark.parametrize("count", [1, 11])
+def test_a_score_below_the_floor_is_marked(count: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of one set and of the mean of many; a floor, chance and people are not held against it."""
+    from humansim import show
+
+    scores = {"floor": 0.6, "chance": 0.5, "pretrained": 0.55, "fine-tuned": 0.65}
+    table = [
+        {"kind": kind, "axes": {}, "sets": {f"some/{i}": {"score": score} for i in range(count)}}
+        for kind, score in scores.items()
+    ]
+    show.console().print(*show.scores(table, "title", simulated=False))
+    shown = capsys.readouterr().out
+    (marked,) = [line for line in shown.splitlines() if "↓ " in line and "│" in line]
+    assert "pretrained" in marked
+    assert "55.00 ↓" in marked
+    assert "↓: below the floor" in " ".join(shown.split())
+
+
 def test_many_sets_stand_one_a_row(capsys: pytest.CaptureFixture[str]) -> None:
     """Eleven intervals side by side fit no terminal: a table of models with their means, and one of the sets."""
     from humansim import show
@@ -165,6 +201,19 @@ def test_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
     assert "efficientnet_lite0" in capsys.readouterr().out
 
 
+def test_plan_says_that_the_machine_is_busy(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "small.py").write_text(SMALL.replace('    question="Does a small sweep survive?",\n', ""))
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    for load, busy in ((5.9, False), (6.1, True)):
+        monkeypatch.setattr("os.getloadavg", lambda load=load: (load, 0.0, 0.0))
+        assert main(["plan", "small.py"]) == 0
+        out = capsys.readouterr().out
+        assert ("This machine is busy (load 6.1 on 4 cores)" in out) == busy
+        assert out.split()[0] == "small"  # no colon before a question that is not asked
+
+
 def test_plan_counts_what_would_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "small.py").write_text(SMALL)
     assert main(["plan", "small.py", "--json"]) == 0
@@ -174,6 +223,29 @@ def test_plan_counts_what_would_run(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert [cell["wanted"] for cell in found["cells"]] == [1, 1, 4, 4]
     assert main(["plan", "small.py"]) == 0
     assert "10 trials in 4 cells; 10 to run, of which the searches will choose 8" in capsys.readouterr().out
+
+
+OWN = """
+from humansim.spec import Sweep, Trial, Variant
+
+SWEEP = Sweep(
+    name="own",
+    base=Trial(source=Variant("table", name="mine"), backbone="pixels"),
+    grid=[{}, {"backbone": ["miniature:resnet50"], "paradigm": ["triplet"]}],
+)
+"""
+
+
+def test_plan_says_where_fit_and_test_share_images(judgements: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One line where one decides; a sweep that only evaluates has nothing to share."""
+    file, where = judgements.parent / "own.py", ["--root", str(judgements.parent / "root")]
+    for text, warned in ((OWN, 1), (OWN.replace('"paradigm"', '"resolution"').replace('"triplet"', "32"), 0)):
+        file.write_text(text)
+        assert main(["plan", str(file), "--data", str(judgements.parent), *where]) == 0
+        lines = [
+            one for one in capsys.readouterr().out.splitlines() if one.startswith("Note: mine: fit and test share")
+        ]
+        assert len(lines) == warned
 
 
 @pytest.mark.slow
@@ -194,6 +266,7 @@ def test_ones_own_judgements_are_evaluated_and_fine_tuned_on(judgements: Path) -
     settings = ["source=table", "source.name=mine", "paradigm=triplet", "resolution=32", "epochs=1", "fit_size=32"]
     done = humansim("run", *settings, "batch_size=8", "--data", str(judgements.parent), *where)
     assert done.returncode == 0, done.stderr
+    assert "mine: fit and test share " in done.stderr  # they are few: see test_audit
     assert "simulated" not in done.stdout + done.stderr
     assert "fine-tuned" in done.stdout
     assert done.stdout.splitlines()[-1].startswith("Results: ")

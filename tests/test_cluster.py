@@ -15,6 +15,8 @@ import yaml
 from nodes import Nodes, free_port, ray
 from sweeping import environment, finished
 
+from humansim.errors import BadInput
+from humansim.launch.cluster import connected
 from humansim.root import Root
 
 TOP = Path(__file__).parent.parent
@@ -24,6 +26,12 @@ SCRIPTS = ["mlflow.sh", "node.sh", "slurm.sh"]
 
 def read(name: str) -> Any:
     return yaml.safe_load((TOP / name).read_text())
+
+
+def test_that_nobody_listens_at_an_address_is_told_at_once() -> None:
+    nobody = f"127.0.0.1:{free_port()}"
+    with pytest.raises(BadInput, match=f"no Ray cluster answers at {nobody}: Connection refused"), connected(nobody):
+        pass
 
 
 @pytest.mark.parametrize("name", LAUNCHED)

@@ -209,11 +209,11 @@ def test_a_hypothesis_without_data_has_a_row_that_says_so() -> None:
     _, answers = study()
     given = verdicts(answers)
     nothing = replace(given[2].estimate, value=np.nan, se=np.nan, draws=np.full(9, np.nan), n=0)
-    given[2] = replace(given[2], estimate=nothing, outcome="undecided", parts={"one": nothing})
+    given[2] = replace(given[2], estimate=nothing, outcome="untested", parts={"one": nothing})
     made = forests.of_hypotheses(given)
     assert made is not None
     assert len(with_gid(made.figure.axes[0], "effect")) == 2
-    assert "H2, undecided: no data yet." in made.alt
+    assert "H2, untested: no data yet." in made.alt
     assert forests.of_parts(2, given[2]) is None
 
 

@@ -180,6 +180,9 @@ def test_the_best_models_are_found_among_those_that_are_no_floors() -> None:
     assert trials["model"][found["tuned"][0]] == "clip_vit_b_16"
     assert trials["paradigm"][found["tuned"][0]] == "triplet"
     assert trials.loc[list(found["all"]), "model"].tolist() == ["clip_vit_b_16", "dino_vit_b_16", "resnet50"]
+    validated = trials.assign(validation=[0.7 if "simclr" in trial else 0.6 for trial in trials.index])
+    (tuned,) = [group for group in groups(validated, answers) if group.name == "tuned"]
+    assert validated["paradigm"][tuned.trials[0]] == "simclr"  # the test part chooses none of those that were searched
     leaky = trials.assign(kind=trials["kind"].replace("fine-tuned", "contaminated"))
     assert [group.name for group in groups(leaky, answers)] == ["pretrained", "all"]
     assert groups(trials[trials["kind"] == "floor"], answers) == []

@@ -93,13 +93,14 @@ def test_planted_effects_are_judged_as_they_should_be(number: int) -> None:
 
 
 @pytest.mark.parametrize("number", ALL)
-def test_where_nothing_has_finished_it_is_undecided_and_says_what_is_missing(number: int) -> None:
+def test_where_nothing_has_finished_it_is_untested_which_is_not_undecided_and_says_what_is_missing(number: int) -> None:
     other = 1 if number in FINE_TUNED else 7  # the other half of the study
     trials, answers = study(other, 0.0)
     if number not in (*FINE_TUNED, 3):  # H3 lacks other measures; for the others only fine-tuned ones are left
         trials = trials[trials["kind"] == "fine-tuned"]
     verdict = ALL[number].verdict(trials, answers)
-    assert (verdict.outcome, verdict.p, verdict.estimate.n) == ("undecided", 1, 0)
+    assert (verdict.outcome, verdict.p, verdict.estimate.n) == ("untested", 1, 0)
+    assert (verdict.tested_on, verdict.would_decide) == ("nothing", "")
     assert "nothing to test it on has finished" in str(verdict)
     assert any("not finished: " in said for said in verdict.partial)
     assert "nan" not in str(verdict)
@@ -147,6 +148,7 @@ def test_the_nine_are_corrected_together_whichever_could_be_tested() -> None:
     assert list(together) == list(ALL)
     assert {one.family for one in together.values()} == {9}
     assert together[1].p == pytest.approx(9 * alone.p)
+    assert {together[number].outcome for number in FINE_TUNED} == {"untested"}
     assert "(corrected for 9 claims)" in str(together[1])
 
 
@@ -222,6 +224,7 @@ def test_each_runs_alone(store: Root) -> None:
     as_file = run("analysis/h3_similarity_measure.py", "--sweep", "store")
     assert (as_file.returncode, as_file.stderr) == (0, "")
     assert ALL[3].claim in as_file.stdout
+    assert "By itself: humansim report corrects p for all nine" in as_file.stdout
     as_module = run("-m", "analysis.h3_similarity_measure", "--sweep", "store")
     assert as_module.stdout == as_file.stdout
     missing = run("analysis/h9_difficulty.py", "--sweep", "stor")

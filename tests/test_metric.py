@@ -11,16 +11,20 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from mlflow import MlflowClient
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import humansim
 from humansim import cli, export, plan, results, train
 from humansim.calibration import p_right, reliability, temperature_of
+from humansim.described import final_metrics, run_name
 from humansim.errors import BadInput
 from humansim.metric import Metric
+from humansim.plan import Asked, Ledger
 from humansim.root import Root
 from humansim.spec import Sweep, Trial, Variant
+from humansim.tracking import Tracker
 
 TUNED = plan.checked(
     Trial(
@@ -263,6 +267,8 @@ def test_an_exported_folder_is_the_same_metric(trial: Trial, root: Root, tmp_pat
     assert torch.equal(again.distance(pictures[0], pictures), metric.distance(pictures[0], pictures))
     assert again.facts == metric.facts
     card = (tmp_path / "given" / "README.md").read_text()
+    if trial == TUNED:
+        assert "shares with the test part: 0 of " in card
     for said in ("judges were simulated", trial.id, "licence of the weights", "2AFC on the test part"):
         assert said in card
     with pytest.raises(BadInput, match="it is there already"):
@@ -372,6 +378,10 @@ def test_the_command(root: Root, tmp_path: Path, capsys: pytest.CaptureFixture[s
     said = capsys.readouterr().out
     assert "The judges were simulated." in said
     assert re.search(r"ONNX: .*embed.onnx, largest difference \d\.\de-0\d", said)
+    assert said.startswith("Metric: ")
+    assert f"(fine-tuned), trial {TUNED.id}\n" in said
+    assert cli.main(["export", PLAIN.id, "--to", str(tmp_path / "floor"), "--root", str(root.path)]) == 0
+    assert "It is a floor" in capsys.readouterr().out  # a sweep's best by validation may be one
     assert cli.main(["export", TUNED.id, "--register", "shoes", "--onnx", "--root", str(root.path)]) == 2
     assert cli.main(["export", TUNED.id, "--to", str(to), "--root", str(root.path)]) == 2
     assert cli.main(["export", TUNED.id, "--root", str(root.path)]) == 2
@@ -425,8 +435,8 @@ def test_registered_it_is_loaded_again_and_serves(shoes: Path, root: Root, monke
     uri = f"sqlite:///{shoes / 'mlflow.db'}"
     (shoes / "mlflow.db").touch()
     assert cli.main([*second, "--tracking", uri]) == 0
-    metric = humansim.load("models:/shoes/1", tracking=uri, device="cpu")
     expected = humansim.load(TUNED.id, device="cpu")
+    metric = humansim.load("models:/shoes/1", tracking=uri, device="cpu")
     assert metric.facts == expected.facts
     distance = expected.distance("a.png", "b.png")
     assert torch.equal(metric.distance("a.png", "b.png"), distance)
@@ -441,6 +451,8 @@ def test_registered_it_is_loaded_again_and_serves(shoes: Path, root: Root, monke
 
         mlflow.set_tracking_uri(uri)
         served = mlflow.pyfunc.load_model("models:/shoes/1")
+        tags = mlflow.MlflowClient(uri).get_model_version("shoes", "1").tags
+    assert tags["shared_test_images"] == "0"
     sent = [base64.b64encode((shoes / f"{name}.png").read_bytes()).decode() for name in ("query", "a", "b")]
     rows = pd.DataFrame([sent, ["query.png", "a.png", "b.png"]], columns=["query", "a", "b"])
     found = served.predict(rows)
@@ -449,3 +461,56 @@ def test_registered_it_is_loaded_again_and_serves(shoes: Path, root: Root, monke
     assert "p_closer" not in served.predict(rows[["a", "b"]])
     with pytest.raises(Exception, match="neither the path"):
         served.predict(rows[["a", "b"]].replace("a.png", "gone.png"))
+    version = MlflowClient(uri).get_model_version("shoes", "1")
+    (run,) = MlflowClient(uri).search_runs([mlflow.get_experiment_by_name("humansim-metrics").experiment_id])
+    assert (version.run_id, run.info.run_name) == (run.info.run_id, run_name(TUNED, Trial()))
+    assert run.data.metrics == final_metrics(expected.facts.result)
+    assert run.data.params["backbone"] == "miniature:resnet50"
+
+
+@pytest.mark.slow
+def test_a_model_is_logged_to_its_trials_own_run_which_stays_as_it_was(
+    shoes: Path, root: Root, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    sweep = Sweep(name="shoes", base=TUNED, grid=[{"backbone": ["pixels"], "paradigm": [None]}, {}])
+    plan.remember(sweep, root)
+    for trial in (TUNED, floor := plan.checked(TUNED.having({"paradigm": None, "backbone": "pixels"}))):
+        Ledger(root, "shoes").append(Asked("a cell", 0, trial))
+    train.run(floor, root, device="cpu")
+    tracker = Tracker(root.tracking_uri, root, sweep)
+    outcome = results.load(root, TUNED)
+    assert outcome is not None
+    tracker.ended(outcome)
+    assert tracker.close() is None
+    client = MlflowClient(root.tracking_uri)
+    (before,) = client.search_runs(["1"])
+    metric = humansim.load(f"runs:/{before.info.run_id}", root=root.path, device="cpu")
+    assert metric.facts.result == outcome
+
+    assert export.register(metric, "lacquered", root=root.path) == "models:/lacquered/1"
+    (after,) = client.search_runs(["1"])
+    assert after.info.end_time == before.info.end_time
+    assert after.info.status == "FINISHED"
+    assert (after.data.metrics, after.data.params, after.data.tags) == (
+        before.data.metrics,
+        before.data.params,
+        before.data.tags,
+    )
+    for name in ("2afc/test", "2afc/validation"):  # one epoch: no second point
+        assert len(client.get_metric_history(before.info.run_id, name)) == 1
+    assert client.get_experiment_by_name("humansim-metrics") is None
+    version = client.get_model_version("lacquered", "1")
+    assert version.run_id == before.info.run_id
+    shared = outcome.provenance["shared"]["test"]["images"]
+    tags = {"trial_id": TUNED.id, "sweep": "shoes", "judges": "simulated judges", "contaminated": "false"}
+    tags |= {"shared_test_images": str(shared), "weights_licence": "none: random weights"}
+    assert version.tags == tags | {"cell": before.data.tags["cell"]}
+    tested = next(s for s in outcome.scores if s.part == "test" and s.measure == "cosine")
+    told = (TUNED.id, "| floor `pixels` |", "simulated", f"**{100 * tested.score:.2f}**", f"{100 * tested.low:.2f} to")
+    assert [what for what in told if what not in version.description] == []
+    assert "perceptual" in client.get_registered_model("lacquered").description.lower()
+    model = client.get_logged_model(version.source.rpartition("/")[2])
+    assert {metric.key for metric in model.metrics} == set(final_metrics(outcome))
+    for _ in range(2):  # whichever store MLflow was pointed at meanwhile
+        assert humansim.load("models:/lacquered/1", root=root.path, device="cpu").facts == metric.facts

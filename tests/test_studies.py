@@ -150,7 +150,12 @@ def test_the_command_says_where_it_is_and_how_to_open_it(
     file = under_way.sweeps / "s" / "studies.db"
     said = f"4 studies: {file}   Open: uvx optuna-dashboard sqlite:///{file}"
     assert capsys.readouterr().out.splitlines()[-1] == said
-    assert sorted(path.name for path in file.parent.iterdir()) == ["asked.jsonl", "studies.db", "sweep.json"]
+    assert sorted(path.name for path in file.parent.iterdir()) == [
+        "asked.jsonl",
+        "data.txt",
+        "studies.db",
+        "sweep.json",
+    ]
     assert main(["studies", "s", "--root", str(under_way.path), "--out", str(tmp_path / "other.db")]) == 0
     assert (tmp_path / "other.db").exists()
     assert main(["studies", "s", "--root", str(under_way.path), "--out", str(tmp_path / "no" / "other.db")]) == 2

@@ -145,7 +145,7 @@ def test_blank_lines_are_passed_over_and_counted(folder: Path, root: Root, end: 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path, root: Root) -> None:
     message = complaint(root)
     assert str(tmp_path / "data" / "mine") in message
-    assert "neither of judgements.csv and judgements.parquet" in message
+    assert "no such folder; --data DIR names the one that mine lies in" in message
 
 
 def test_neither_file_is_too_few_and_both_are_too_many(folder: Path, root: Root) -> None:

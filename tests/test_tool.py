@@ -1,18 +1,19 @@
-"""The tool itself: help that teaches, completion, doctor, compare."""
+"""The tool itself: help that teaches, doctor, compare."""
 
 import json
 import shlex
 import subprocess
-from pathlib import Path
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
+from sweeping import environment
 from test_answers import answers_of, result_of
 
-from humansim import cli_help, plan, results
+from humansim import cli_help, plan, results, tables
 from humansim.cli import _parser, main
-from humansim.doctor import HELD, TRIES, _locks, examine
+from humansim.doctor import HELD, SEEN, TRIES, _locks, checks
 from humansim.root import Root
 from humansim.spec import Sweep, Trial, Variant
 
@@ -30,22 +31,28 @@ def test_every_help_has_an_example_that_is_a_command_and_says_what_comes_next(na
         assert all("=" in one and not one.startswith("-") for one in rest)  # AXIS=VALUE, which `main` takes anywhere
 
 
-def test_bash_completes_commands_and_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["completion", "bash"]) == 0
-    script = tmp_path / "humansim"
-    script.write_text(capsys.readouterr().out)
-    ask = f"source {script}; COMP_WORDS=(humansim stat); COMP_CWORD=1; _shtab_humansim; echo ${{COMPREPLY[@]}}"
-    done = subprocess.run(["bash", "-c", ask], capture_output=True, text=True, check=False)
-    assert "status" in done.stdout, done.stderr
-
-
 def test_doctor_finds_a_usable_root(root: Root) -> None:
-    found = {one.what: one for one in examine(root)}
+    found = {one.what: one for _, every in checks(root) for one in every}
     assert found["locks"].state == "ok"
     assert found["root"].state in ("ok", "warn")
     assert found["data"].state == "warn"
     assert "humansim data fetch" in found["data"].then
     assert not any(one.state == "fail" for one in found.values())
+
+
+def test_doctor_shows_variables_of_the_users_alone_and_first(root: Root) -> None:
+    """Before a library that sets some itself is imported."""
+    code = f"""
+from humansim import doctor, show
+from humansim.root import Root
+what, found = next(doctor.checks(Root.at({str(root.path)!r})))
+print(what, *(one.found for one in found))
+"""
+    seen = {name: value for name, value in environment().items() if not name.startswith(SEEN)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=seen | {"MLFLOW_X": "1"}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "environment MLFLOW_X=1\n"
 
 
 def test_doctor_fails_where_the_tracking_store_does_not_answer(root: Root, capsys: pytest.CaptureFixture[str]) -> None:
@@ -60,7 +67,7 @@ def test_doctor_fails_where_the_tracking_store_does_not_answer(root: Root, capsy
 def test_doctor_fails_where_a_lock_keeps_nobody_out(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
     assert str(HELD) in TRIES
     monkeypatch.setattr("humansim.doctor.TRIES", "pass")  # the other process finds the lock free
-    assert _locks(root).state == "fail"
+    assert [one.state for one in _locks(root)] == ["fail"]
 
 
 A, B = (Trial(source=Variant("table", name="x"), backbone=Variant(name)) for name in ("pixels", "efficientnet_lite0"))
@@ -88,6 +95,40 @@ def test_compare_gives_the_paired_difference_of_each_set(submitted: Root, capsys
     for name, expected in _differences(*frames).items():
         assert rows[name]["difference"] == pytest.approx(expected)
         assert rows[name]["low"] <= expected <= rows[name]["high"]
+
+
+def test_a_sweeps_table_tells_of_every_axis_that_any_of_its_cells_names() -> None:
+    """A fine-tuned cell that takes its backbone from the base has that backbone in its row, no blank."""
+    sweep = Sweep(name="s", base=B, grid=[{"backbone": ["pixels"]}, {"paradigm": ["triplet"], "lr": [1e-3]}])
+    rows = tables.of_sweep((cell, result_of(cell.trial, answers_of(cell.trial))) for cell in plan.cells(sweep))
+    assert [row["axes"] for row in rows if "trial" in row] == [
+        {"backbone": "pixels"},
+        {"backbone": "efficientnet_lite0", "paradigm": "triplet", "lr": 1e-3},
+    ]
+
+
+def test_equals_on_validation_are_counted_and_the_first_to_finish_is_taken(
+    root: Root, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In compare and in status: three learning rates that are just as good, of which one has a second seed."""
+    tuned = [B.having({"paradigm": "triplet", "lr": lr}) for lr in (1e-3, 1e-4, 1e-5)]
+    again = tuned[0].having({"seed": 1})
+    axes = {"backbone": ["efficientnet_lite0"], "paradigm": ["triplet"], "lr": [1e-3, 1e-4, 1e-5]}
+    grid = [{"backbone": ["pixels"]}, {**axes, "seed": [0, 1]}]
+    plan.remember(Sweep(name="tied", base=A, grid=grid), root)
+    for finished, trial in zip((5, 4, 3, 2, 1), (A, *tuned, again), strict=True):
+        answers = answers_of(A if trial == A else B)
+        results.save(root, result_of(trial, answers).model_copy(update={"finished": finished, "history": ()}))
+        answers.to_parquet(results.folder(root, trial) / results.ANSWERS)
+    where = ["--root", str(root.path)]
+    assert main(["compare", "pixels", "paradigm=triplet,backbone=*", "--sweep", "tied", *where]) == 0
+    first, second = capsys.readouterr().out.splitlines()[:2]
+    assert "best on validation" not in first
+    assert second.endswith("2 seeds  first to finish of 3 that are best on validation")
+    assert f"  {tuned[0].id}  " in second  # the second seed of the first rate finished before all others
+    assert main(["status", "tied", *where]) == 0
+    said = " ".join(capsys.readouterr().out.replace("│", " ").split())  # the column may be folded
+    assert f"{again.id[:8]}, first of 3 equals" in said, said
 
 
 def _differences(one: pd.DataFrame, two: pd.DataFrame) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """Results in MLflow: a real SQLite store, one run a trial, however often a thing is logged."""
 
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,8 +10,9 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from humansim import backlog, results
-from humansim.described import final_metrics, run_name
+from humansim.described import cell_name, final_metrics, run_name
 from humansim.errors import BadInput
+from humansim.plan import base_of, cells, checked, folder_of_sweeps, load_sweep, spelt_out
 from humansim.results import Failure, Result, Score, held_to
 from humansim.root import Root
 from humansim.spec import Sweep, Trial, Uniform, Variant
@@ -88,11 +90,9 @@ def test_a_result_is_one_finished_run_however_often_and_wherever_it_is_logged(ro
         assert tracker.close() is None
     (run,) = runs(client, TRIAL)
     assert run.info.status == "FINISHED"
-    assert run.info.run_name == "efficientnet_lite0 triplet lr=0.00123 epochs=2"
+    assert run.info.run_name == "lr=0.00123 · triplet · e2 · efficientnet_lite0"
     assert run.data.params["lr"] == "0.00123456"
-    assert (
-        run.data.tags["cell"] == "efficientnet_lite0 triplet epochs=2"
-    )  # what all that the search tries have in common
+    assert run.data.tags["cell"] == "triplet · e2 · efficientnet_lite0"  # what all that the search tries have in common
     known = {"backbone.family": "cnn", "backbone.features": "1280", "pretraining.supervision": "supervised"}
     assert known.items() <= run.data.tags.items()
     assert run.data.tags["pretraining.language"] == "False"
@@ -108,12 +108,32 @@ def test_a_result_is_one_finished_run_however_often_and_wherever_it_is_logged(ro
     }
     curve = client.get_metric_history(run.info.run_id, "2afc/validation")
     assert [(point.step, point.value) for point in curve] == [(1, 0.6), (2, 0.7)]
+    (tested,) = client.get_metric_history(run.info.run_id, "2afc/test")
+    assert tested.step == 0  # of such metrics MLflow's charts make bars, of others curves
     shown = {one.tags[0].value: (one.dataset.name, one.dataset.digest) for one in run.inputs.dataset_inputs}
     assert shown == {"training": ("sample heldout fit", "f" * 16), "evaluation": ("sample heldout test", "f" * 16)}
     experiment = client.get_experiment_by_name("tracked")
     assert experiment is not None
-    assert experiment.tags["mlflow.note.content"] == SWEEP.question
+    assert experiment.tags["mlflow.note.content"].startswith(SWEEP.question)
     assert Path(experiment.artifact_location.removeprefix("file://")).is_relative_to(root.path)
+
+
+def test_an_experiment_offers_views_of_scores_and_of_cells(root: Root, client: MlflowClient) -> None:
+    """As MLflow's interface writes a view that a person saves: a tag with JSON, in which the state is JSON again."""
+    grid = [{"backbone": ["pixels"]}, {"paradigm": ["triplet"], "paradigm.margin": [0.5, 1.0]}]
+    assert Tracker(root.tracking_uri, root, SWEEP.model_copy(update={"name": "views", "grid": grid})).close() is None
+    tags = getattr(client.get_experiment_by_name("views"), "tags", {})
+    prefix = "mlflow.sharedViewState."
+    views = [json.loads(value) for key, value in sorted(tags.items()) if key.startswith(prefix)]
+    assert [view["name"] for view in views] == ["Cells", "Scores"]
+    cells, scores = (json.loads(view["state"]) for view in views)
+    told = ["metrics.`2afc/validation`", "metrics.`2afc/test`"]
+    varied = ["params.`backbone`", "params.`paradigm`", "params.`paradigm.margin`", "params.`lr`"]
+    assert cells["selectedColumns"] == scores["selectedColumns"] == told + varied
+    assert cells["columnOrder"] == ["attributes.`Run Name`", *told, *varied] == [*cells["columnWidths"]]
+    assert (scores["orderByKey"], scores["orderByAsc"]) == ("metrics.`2afc/validation`", False)
+    assert cells["groupBy"]["groupByKeys"] == [{"mode": "tag", "groupByData": "cell"}]
+    assert tags["mlflow.experiment.primaryMetric.name"] == "2afc/test"
 
 
 def test_a_failure_that_is_retried_becomes_the_same_run_finished(root: Root, client: MlflowClient) -> None:
@@ -308,12 +328,52 @@ def test_a_store_that_cannot_be_opened_is_named(root: Root, tmp_path: Path) -> N
         Tracker(f"sqlite:///{tmp_path}/file/mlflow.db", root, SWEEP)
 
 
+def test_a_name_says_first_what_differs_between_the_runs_of_a_sweep() -> None:
+    """MLflow's table shows the first twenty characters or so."""
+    base = Trial(source=Variant("table", name="shoes"), epochs=5)
+    tuned = base.having({"paradigm": "triplet", "paradigm.margin": 0.5, "lr": 0.0000151})
+    search = ("lr", "epochs", "batch_size")
+    assert run_name(tuned, base, search) == "lr=1.51e-5 e5 b64 · triplet margin=0.5 · efficientnet_lite0"
+    repeat = tuned.having({"seed": 2})
+    assert run_name(repeat, base, ("lr",)) == "s2 lr=1.51e-5 · triplet margin=0.5 · efficientnet_lite0"
+    margins = run_name(tuned, base, ("paradigm.margin",)), cell_name(tuned, base, ("paradigm.margin", "lr"))
+    assert margins == ("margin=0.5 · triplet · lr=1.51e-5 · efficientnet_lite0", "triplet · efficientnet_lite0")
+    assert cell_name(tuned, base, ("backbone", "lr")) == "triplet margin=0.5"
+    assert [run_name(tuned.having({"lr": lr}), base, ("lr",)).split()[0] for lr in (1e-3, 3e-4, 2.5e-10, 0.1)] == [
+        *("lr=0.001", "lr=3e-4", "lr=2.5e-10", "lr=0.1"),
+    ]
+    full = base.having({"paradigm": "simclr", "fit_on": "bapps/cnn", "precision": "bf16", "head": "kept"})
+    assert run_name(full, base) == "simclr · bf16 · bapps/cnn · head=kept · efficientnet_lite0"
+
+
+@pytest.mark.parametrize("name", [file.stem for file in sorted(folder_of_sweeps().glob("[!_]*.py"))])
+def test_no_two_cells_of_a_sweep_share_a_name(name: str) -> None:
+    sweep = load_sweep(name)
+    names = [cell_name(cell.trial, base_of(sweep), list(sweep.search)) for cell in cells(sweep)]
+    assert len(set(names)) == len(names)
+
+
+def test_what_all_trials_of_a_sweep_share_goes_without_saying() -> None:
+    base = Trial(source=Variant("study", size=1000), epochs=3)  # 1000 is the study's own size
+    sweep = Sweep(name="s", base=base, grid=[{"backbone": ["efficientnet_lite0"], "paradigm": ["triplet"]}])
+    (cell,) = cells(sweep)
+    assert cell_name(cell.trial, base_of(sweep)) == "triplet · efficientnet_lite0"
+
+
+def test_what_a_sweep_varies_is_a_param_also_at_its_default() -> None:
+    axes = ["backbone", "paradigm.margin", "tuning.rank", "lr"]
+    trial = checked(BASE.having({"paradigm": "triplet", "paradigm.margin": 1.0}))
+    assert trial.settings() | {"paradigm.margin": 1.0} == spelt_out(trial, axes)
+    assert "paradigm.margin" not in trial.settings()
+    assert spelt_out(BASE, axes) == BASE.settings()  # without a paradigm nothing of it
+
+
 def test_a_pretrained_run_shows_no_training_fields(root: Root) -> None:
     trial = BASE.having({"backbone": Variant("efficientnet_lite0", weights="random")})
-    assert run_name(trial, BASE) == "efficientnet_lite0(weights=random) pretrained"
+    assert run_name(trial, BASE, ("lr",)) == "efficientnet_lite0 weights=random · pretrained"
     assert "lr" not in trial.settings()
-    base = BASE.having({"epochs": 3, "optimizer": "sgd"})  # what every trial of a sweep shares goes without saying
-    assert run_name(base.having({"paradigm": "triplet", "lr": 0.01}), base) == "efficientnet_lite0 triplet lr=0.01"
+    base = BASE.having({"epochs": 3, "optimizer": "sgd"})
+    assert run_name(base.having({"paradigm": "triplet"}), base) == "triplet · efficientnet_lite0"
     assert final_metrics(result(root, trial))["2afc/validation"] == 0.7
 
 

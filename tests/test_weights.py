@@ -13,7 +13,7 @@ from serving import Request, begin, head, serving
 from torch import Tensor, nn
 
 from humansim import plan
-from humansim.backbones import backbone, dino, open_clip, weights
+from humansim.backbones import backbone, dino, open_clip, timm, weights
 from humansim.backbones.module import Backbone, initialised_by
 from humansim.backbones.weights import WeightFile
 from humansim.cli import main
@@ -278,6 +278,14 @@ def test_the_command_lists_fetches_from_a_mirror_and_verifies(
     assert main(["weights", "verify", "dino_resnet50"]) == 2
     assert main(["weights", "list", "resnet5"]) == 2
     assert "did you mean resnet50" in capsys.readouterr().err
+
+
+def test_what_is_known_of_files_without_a_library_is_what_the_library_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    for family in (timm, open_clip):
+        known = family.KNOWN
+        monkeypatch.setattr(family, "KNOWN", {})
+        assert known == {name: file for name in known for file in family._files(name)}
+        assert set(known) <= set(family._names())
 
 
 def test_a_plan_tells_which_files_are_missing(places: Path, root: Root, capsys: pytest.CaptureFixture[str]) -> None:

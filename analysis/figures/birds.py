@@ -10,6 +10,7 @@ from analysis.figures.subjects import pretty
 from humansim import maps
 from humansim.errors import BadInput
 from humansim.scores import bootstrap_interval
+from humansim.tables import counted
 
 Embedded = tuple[NDArray[np.float32], Sequence[str]]  # embeddings [images, dim], and the family of each image [images]
 NEIGHBOURS = 10
@@ -89,7 +90,8 @@ def maps_of(embeddings: Mapping[str, Embedded], simulated: bool = False) -> Pict
     if simulated:
         caption += " The photographs stand in for birds."
     alt = (
-        f"{title}: {len(embeddings)} panels, {count} images in {len(families)} families. Neighbours of an image's own "
+        f"{title}: {counted(len(embeddings), 'panel')}, {counted(count, 'image')} in {len(families)} families. "
+        f"Neighbours of an image's own "
         f"family: {'; '.join(said_of)}."
     )
     return Picture("birds", title, caption, alt, figure)

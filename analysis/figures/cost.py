@@ -11,6 +11,7 @@ from analysis.figures.look import MUTED, PALE, Picture, headed, key, sheet, sign
 from analysis.figures.subjects import before, models_of, paradigm_looks, pretty, short, tuned
 from analysis.joint import joint
 from analysis.stats import Contrast, mean
+from humansim.tables import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -105,7 +106,8 @@ def against_gain(trials: pd.DataFrame, answers: Answers, kind: str = "fine-tuned
         caption += " Judges are simulated."
     top = found.iloc[int(found["gain"].argmax())]
     alt = (
-        f"{title}. {len(models)} panels, each a base model, with {len(looks)} paradigms. The largest gain has "
+        f"{title}. {counted(len(models), 'panel')}, each a base model, with {counted(len(looks), 'paradigm')}. "
+        f"The largest gain has "
         f"{pretty(top['model'])} by {top['paradigm']}: {signed(top['gain'], top['low'], top['high'])} points for "
         f"{top['minutes']:.3g} minutes; {int((found['low'] > 0).sum())} of {len(found)} lie above 0, each by its own "
         "interval."

@@ -12,6 +12,7 @@ from analysis.figures.subjects import groups, pretty, unlike
 from humansim.backbones import backbone
 from humansim.errors import BadInput
 from humansim.spec import Variant
+from humansim.tables import counted
 
 END = 1.06  # where the feature of a network's end is drawn: past its last layer
 
@@ -74,7 +75,7 @@ def curves(trials: pd.DataFrame, answers: Answers) -> Picture | None:
         caption += " Judges are simulated."
     layers = [found[(found["set"] == name) & found["layer"].notna()] for name in named]
     tops = [some.iloc[int(some["score"].argmax())] for some in layers if len(some)]
-    alt = f"{title}: {len(named)} panels, each a group of sets. " + " ".join(
+    alt = f"{title}: {counted(len(named), 'panel')}, each a group of sets. " + " ".join(
         f"{top['set']}: highest at {top['layer']} of {pretty(top['model'])}, "
         f"{said(top['score'], top['low'], top['high'])} per cent."
         for top in tops

@@ -97,9 +97,9 @@ def _effect(one: Verdict) -> str:
 
 
 def _row(ax: "Axes", y: float, one: Estimate, verdict: Verdict, large: bool) -> None:
-    colour, marker, filled = OUTCOMES[verdict.outcome] if large else (INK, "o", True)
     if not one.n:
         return
+    colour, marker, filled = OUTCOMES[verdict.outcome] if large else (INK, "o", True)
     low, high = (100 * end for end in one.interval(verdict.level))
     if not np.isnan(low):
         ax.plot(

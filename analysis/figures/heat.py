@@ -10,6 +10,7 @@ from analysis.ceilings import explained, table
 from analysis.figures.look import INK, MUTED, Picture, headed, said, sheet
 from analysis.figures.subjects import GROUPS, RELEASES, pretty, told_apart, unlike
 from humansim.scores import CHANCE
+from humansim.tables import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,7 +64,8 @@ def models_by_sets(trials: pd.DataFrame, answers: Answers) -> Picture | None:
     bar.outline.set_visible(False)
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
     caption = (
-        f"2AFC scores, %, of {len(of_models)} models on {len(sets)} sets by the measure that each reports. Shade: "
+        f"2AFC scores, %, of {counted(len(of_models), 'model')} on {counted(len(sets), 'set')} by the measure "
+        f"that each reports. Shade: "
         "share of what can be explained of these votes, 0 at chance and 1 for the majority's own answers. First rows: "
         "what people reach. Framed: not shown to be worse than any other model on the set (95 %, corrected for all "
         "comparisons), where at least half are. Blank: has not finished, or cannot be told."
@@ -75,9 +77,11 @@ def models_by_sets(trials: pd.DataFrame, answers: Answers) -> Picture | None:
     peak = top.iloc[int(top["score"].argmax())]
     beyond = int(found["beyond_fresh_judge"].sum())
     alt = (
-        f"{title}: {len(of_models)} models by {len(sets)} sets. Over all sets {pretty(str(mean.idxmax()))} explains "
+        f"{title}: {counted(len(of_models), 'model')} by {counted(len(sets), 'set')}. Over all sets "
+        f"{pretty(str(mean.idxmax()))} explains "
         f"most, {100 * mean.max():.0f} per cent of what can be; it scores highest on {peak['set']}, "
-        f"{said(peak['score'], peak['low'], peak['high'])}. In {beyond} of {len(found)} cases a model is shown to be "
+        f"{said(peak['score'], peak['low'], peak['high'])}. In {beyond} of {counted(len(found), 'case')} a "
+        f"model is shown to be "
         "beyond a fresh judge."
     )
     return Picture("scores-by-set", title, caption, alt, figure)

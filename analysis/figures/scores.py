@@ -27,6 +27,7 @@ from analysis.figures.subjects import (
 )
 from analysis.joint import joint
 from analysis.stats import Contrast, mean
+from humansim.tables import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -88,14 +89,18 @@ def pretrained(trials: pd.DataFrame, answers: Answers) -> Picture | None:
     title = headed("Scores of models that were not fine-tuned", simulated)
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
     caption = (
-        f"2AFC scores of {len(rows)} models on {len(panels)} groups of sets, by measure, with 95 % intervals (query "
+        f"2AFC scores of {counted(len(rows), 'model')} on {len(panels)} "
+        f"{'group' if len(panels) == 1 else 'groups'} of sets, by measure, with 95 % intervals (query "
         "images resampled). Colours tell what a model learnt from: labels, text, or images alone. Lines: chance, the "
         "floor of bare pixels, a fresh judge, and the best score that is "
         f"possible on these votes, where they lie in the panel; the numbers stand above it. {BEST}"
     )
     if simulated:
         caption += " Judges are simulated."
-    alt = f"{title}. {len(panels)} panels, each a group of sets, with thirds {', '.join(shown)}. " + " ".join(said_of)
+    alt = (
+        f"{title}. {counted(len(panels), 'panel')}, each a group of sets, with thirds {', '.join(shown)}. "
+        + " ".join(said_of)
+    )
     return Picture("pretrained", title, caption, alt, figure)
 
 
@@ -274,7 +279,8 @@ def fine_tuned(trials: pd.DataFrame, answers: Answers, kind: str = "fine-tuned")
     title = headed(what, simulated)
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
     caption = (
-        f"2AFC scores of {len(models)} base models after {len(looks)} ways to fine-tune on data of the same release, "
+        f"2AFC scores of {counted(len(models), 'base model')} after {counted(len(looks), 'way')} to fine-tune "
+        f"on data of the same release, "
         "with 95 % intervals (query images resampled; repeats where there are any). Thick grey lines: the same model "
         f"before, with its interval. {BEST}"
     )
@@ -282,7 +288,9 @@ def fine_tuned(trials: pd.DataFrame, answers: Answers, kind: str = "fine-tuned")
         caption += " Fit and evaluation sets share triplets: gains are in part leakage."
     if simulated:
         caption += " Judges are simulated."
-    alt = f"{title}. {len(panels)} panels, each a group of sets, a cluster for each base model. " + " ".join(said_of)
+    alt = f"{title}. {counted(len(panels), 'panel')}, each a group of sets, a cluster for each base model. " + " ".join(
+        said_of
+    )
     return Picture(kind, title, caption, alt, figure)
 
 
@@ -341,7 +349,10 @@ def _gained(own: pd.DataFrame) -> str:
     if np.isnan(top["gain"]):
         return f"{name}."
     gain = signed(top["gain"], top["gain_low"], top["gain_high"])
-    others = f"of {len(own)} models {up} lie above what they were before and {down} below, each by its own interval"
+    others = (
+        f"of {counted(len(own), 'model')} {up} lie above what they were before and {down} below, each by "
+        f"its own interval"
+    )
     return f"{name} ({gain} points); {others}."
 
 

@@ -22,7 +22,7 @@ PER_CENT = "\N{NO-BREAK SPACE}%"
 
 TITLES = {
     "pretrained": "The best model as it comes",
-    "tuned": "The best fine-tuned model",
+    "tuned": "The fine-tuned model that is best on validation",
     "all": "What all good models get wrong",
 }
 

@@ -1,6 +1,6 @@
 """The report's tables: what is printed of them, the same in HTML, Markdown and LaTeX, and the exact numbers behind."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.answers import Answers, cells, chosen
+from analysis.gains import Gain
 from analysis.hypotheses import HYPOTHESES
 from analysis.stats import Estimate, estimate, mean
 from analysis.verdict import Verdict
@@ -16,6 +17,7 @@ from humansim.scores import CHANCE
 
 RESAMPLES = 2000  # of the intervals of single models, of which there are hundreds
 UNTUNED = ("floor", "untrained", "metric", "pretrained")
+BELOW = ", below the floor"
 MINUS, UNKNOWN = "\N{MINUS SIGN}", "\N{EN DASH}"
 
 
@@ -89,26 +91,13 @@ def claimed(verdict: Verdict) -> str:
     }[verdict.direction]
 
 
-def summary(judged: Mapping[int, Verdict]) -> Table:
-    """The nine verdicts, a row each."""
+def summary(judged: Mapping[int, Verdict], told: Collection[int]) -> Table:
+    """The nine verdicts, a row for each that is to be told of; the exact numbers have all."""
     rows: list[tuple[Cell, ...]] = []
     exact = []
     for one in HYPOTHESES:
         verdict = judged[one.number]
         low, high = verdict.interval
-        rows.append(
-            (
-                Link(f"H{one.number}", f"#h{one.number}"),
-                verdict.outcome,
-                verdict.claim,
-                points(verdict.effect),
-                between((low, high)),
-                claimed(verdict),
-                p_value(verdict.p) if verdict.estimate.n else UNKNOWN,
-                f"{verdict.estimate.n:,}",
-                VERDICTS[one.number - 1],
-            )
-        )
         exact.append(
             {
                 "hypothesis": one.number,
@@ -127,6 +116,21 @@ def summary(judged: Mapping[int, Verdict]) -> Table:
                 "thesis": VERDICTS[one.number - 1],
             }
         )
+        if one.number not in told:
+            continue
+        rows.append(
+            (
+                Link(f"H{one.number}", f"#h{one.number}"),
+                verdict.outcome,
+                verdict.claim,
+                points(verdict.effect),
+                between((low, high)),
+                claimed(verdict),
+                p_value(verdict.p) if verdict.estimate.n else UNKNOWN,
+                f"{verdict.estimate.n:,}",
+                VERDICTS[one.number - 1],
+            )
+        )
     level = {one.level for one in judged.values()}
     shown = f"{100 * max(level):g} % interval"
     columns = (
@@ -134,8 +138,9 @@ def summary(judged: Mapping[int, Verdict]) -> Table:
         *(Column(shown, "number"), Column("Supported if", "number"), Column("p, corrected", "number")),
         *(Column("Triplets", "number"), Column("Thesis")),
     )
+    which = "The nine hypotheses" if len(rows) == len(HYPOTHESES) else "The hypotheses that could be tested, of nine"
     caption = (
-        "The nine hypotheses. Effects in points of 2AFC score; p is of the decision, corrected for all nine (Holm). "
+        f"{which}. Effects in points of 2AFC score; p is of the decision, corrected for all nine (Holm). "
         "What the thesis concluded was seen by eye."
     )
     return Table("verdicts", caption, columns, tuple(rows), pd.DataFrame(exact))
@@ -241,6 +246,8 @@ def untuned(trials: pd.DataFrame, answers: Answers, held: pd.DataFrame) -> Table
         told |= {"n": one.n, "score": one.value, "low": low, "high": high, "explained": explained}
         found.append(told | {name: of_release.get(name, np.nan) for name in releases})
     exact = pd.DataFrame(found).sort_values("score", ascending=False, kind="stable")
+    floor = exact.loc[exact["kind"] == "floor", "score"].max()
+    exact["below_floor"] = exact["kind"].isin(["metric", "pretrained"]) & (exact["score"] < floor)
     ceilings: dict[str, dict[str, float]] = {
         what: {"score": people[what].mean(skipna=False), **people[what].groupby(people.index.map(_release)).mean()}
         for what in ("best", "fresh_judge")
@@ -251,7 +258,8 @@ def untuned(trials: pd.DataFrame, answers: Answers, held: pd.DataFrame) -> Table
     ]
     rows += [
         (
-            *(row["model"], row["kind"], percent(row["score"]), between((row["low"], row["high"]), percent)),
+            *(row["model"], row["kind"] + (BELOW if row["below_floor"] else ""), percent(row["score"])),
+            between((row["low"], row["high"]), percent),
             percent(row["explained"]),
             *(percent(row[name]) for name in releases),
         )
@@ -269,6 +277,43 @@ def untuned(trials: pd.DataFrame, answers: Answers, held: pd.DataFrame) -> Table
     return Table("models", caption, columns, tuple(rows), exact, frozenset({0, 1, len(rows) - 1}))
 
 
+def gained(found: Sequence[Gain], trials: pd.DataFrame, untuned: Table | None) -> Table | None:
+    """What fine-tuning gained over each backbone as it came, paired; what is below the floor is marked."""
+    if not found:
+        return None
+    named = labels(trials)
+    floor = np.nan if untuned is None else untuned.exact.loc[untuned.exact["kind"] == "floor", "score"].max()
+    rows = tuple(
+        (
+            *(named[one.cell] + (BELOW if one.score < floor else ""), one.means),
+            *(points(one.difference.value), between(one.difference.interval())),
+            *(p_value(one.difference.p()), percent(one.score), percent(one.came), percent(one.validation)),
+            f"{one.difference.n:,}",
+        )
+        for one in found
+    )
+    exact = pd.DataFrame(
+        {
+            **{"model": one.model, "fine_tuned": named[one.cell], "cell": one.cell, "came_cell": one.before},
+            **{"validation": one.validation, "tied_on_validation": one.tied, "score": one.score, "came": one.came},
+            **_exact(one.difference, 0.95),
+            **{"p": one.difference.p(), "sets": len(one.sets), "says": one.means},
+        }
+        for one in found
+    )
+    columns = (
+        *(Column("Fine-tuned"), Column("What it says"), Column("Gain", "number"), Column("95 % interval", "number")),
+        *(Column("p", "number"), Column("On test", "number"), Column("As it came", "number")),
+        *(Column("Validation", "number"), Column("Triplets", "number")),
+    )
+    caption = (
+        "What fine-tuning gained: of each backbone the fine-tuned model that is best on validation, and the backbone "
+        "as it came, on the same test triplets. Scores in per cent; gains in points of 2AFC, paired, each by itself, "
+        "not corrected."
+    )
+    return Table("gains", caption, columns, rows, exact)
+
+
 def tuned(trials: pd.DataFrame, answers: Answers) -> list[Table]:
     """Fine-tuned models, a table for each protocol: the score, and what was gained over the model as it came."""
     if "paradigm" not in trials:
@@ -280,7 +325,7 @@ def tuned(trials: pd.DataFrame, answers: Answers) -> list[Table]:
         if trained.empty:
             continue
         by = [name for name in ("model", "paradigm", "fit_on") if name in trained]
-        best = chosen(trained.fillna({"fit_on": ""}) if "fit_on" in by else trained, by)
+        best = chosen(trained.astype({"fit_on": object}).fillna({"fit_on": ""}) if "fit_on" in by else trained, by)
         of_cell = _means(scored, best)
         before = _means(scored, some[some["paradigm"].isna() & (some["kind"] != "floor")])
         known = [*(name for name in PARADIGMS if name in set(best["paradigm"]))]

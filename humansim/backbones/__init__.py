@@ -12,6 +12,7 @@ Facts given to the decorator are known without loading anything:
 - `pairwise`: it is no backbone but a metric of pairs (`module.Scorer`): no embeddings, one measure, "own";
 - `trainable`: whether there is anything to fine-tune;
 - `check`: what is wrong with its arguments, beyond their types: a function of them that raises BadInput;
+- `names`: of a family, a function that lists its members; `known`: members whose files are known without it;
 - `of`: of a family, a function from a member's name to more such facts;
 - `licence`: of the weights, as their publisher has it, or a function of the arguments; left out where not known;
 - `layers`: modules of the trunk, from its input to its end, whose outputs a depth curve is drawn over.

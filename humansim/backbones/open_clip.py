@@ -16,13 +16,14 @@ if TYPE_CHECKING:
 Weights = Literal["openai", "random"]
 WIT = Pretraining("image-text", "CLIP", "WIT (pairs from the web, unpublished)", 400_000_000)
 BESIDE = ("input_resolution", "context_length", "vocab_size")  # what OpenAI's archives hold beside the weights
+HUB_NAME = "open_clip_model.safetensors"
 PUBLISHED = "https://openaipublic.azureedge.net/clip/models"
 
 
 def _openai(sha256: str, name: str, repository: str) -> WeightFile:
     """As converted to safetensors on the Hub, or else OpenAI's own TorchScript archive."""
     own = WeightFile(f"{name}.pt", (f"{PUBLISHED}/{sha256}/{name}.pt",), sha256)
-    return WeightFile.on_hub(repository, "open_clip_model.safetensors", or_else=own)
+    return WeightFile.on_hub(repository, HUB_NAME, or_else=own)
 
 
 FILES = {
@@ -160,6 +161,10 @@ def _visual(model: Any, origin: str) -> "Backbone":
     return Backbone(visual, visual.image_mean, visual.image_std, origin, prefix)
 
 
+# As open_clip has it, which takes seconds to import.
+KNOWN = {"ViT-B-16/laion2b_s34b_b88k": WeightFile.on_hub("laion/CLIP-ViT-B-16-laion2B-s34B-b88K", HUB_NAME)}
+
+
 def _names() -> list[str]:
     import open_clip as library
 
@@ -167,6 +172,8 @@ def _names() -> list[str]:
 
 
 def _files(name: str, **_: Any) -> tuple[WeightFile, ...]:
+    if name in KNOWN:
+        return (KNOWN[name],)
     import open_clip as library
 
     architecture, _slash, tag = name.partition("/")
@@ -176,10 +183,10 @@ def _files(name: str, **_: Any) -> tuple[WeightFile, ...]:
     if not hub:
         return (own,) if own else ()
     repository, _slash, file = hub.rpartition("/")
-    return (WeightFile.on_hub(repository, file or "open_clip_model.safetensors", or_else=own),)
+    return (WeightFile.on_hub(repository, file or HUB_NAME, or_else=own),)
 
 
-@backbone(resolution=224, names=_names, files=_files)
+@backbone(resolution=224, names=_names, known=KNOWN, files=_files)
 def open_clip(
     name: str, /, *, weights: Literal["pretrained", "random"] = "pretrained", init_seed: int = 0
 ) -> "Backbone":

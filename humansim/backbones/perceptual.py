@@ -5,7 +5,6 @@ A result has one measure of theirs, "own".
 """
 
 from typing import TYPE_CHECKING, Any, Literal
-from unittest.mock import patch
 
 from humansim.backbones import Pretraining, backbone
 from humansim.backbones.torchvision import ALEXNET, PUBLISHED
@@ -40,6 +39,8 @@ def lpips(
         weights: "published", or "random": an untrained trunk under the published linear weights.
         init_seed: of the random weights.
     """
+    from unittest.mock import patch
+
     from torchmetrics.functional.image import lpips as library
 
     from humansim.backbones.module import FromUnitRange, Scorer
@@ -68,6 +69,7 @@ def dists(*, weights: Weights = "published", init_seed: int = 0) -> "Scorer":
         init_seed: of the random weights.
     """
     from types import SimpleNamespace
+    from unittest.mock import patch
 
     from torchmetrics.functional.image import dists as library
 

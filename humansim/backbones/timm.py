@@ -12,6 +12,17 @@ Weights = Literal["pretrained", "random"]
 DINOV2 = "vit_base_patch14_dinov2.lvd142m"
 SIGLIP2 = "vit_base_patch16_siglip_224.v2_webli"
 CONVNEXT = "convnext_base.fb_in1k"
+META = "https://dl.fbaipublicfiles.com"
+# As timm has them, which takes seconds to import.
+KNOWN = {
+    DINOV2: WeightFile.on_hub(
+        f"timm/{DINOV2}", or_else=WeightFile.at(f"{META}/dinov2/dinov2_vitb14/dinov2_vitb14_pretrain.pth")
+    ),
+    SIGLIP2: WeightFile.on_hub(f"timm/{SIGLIP2}"),
+    CONVNEXT: WeightFile.on_hub(
+        f"timm/{CONVNEXT}", or_else=WeightFile.at(f"{META}/convnext/convnext_base_1k_224_ema.pth")
+    ),
+}
 
 
 @backbone(
@@ -23,7 +34,7 @@ CONVNEXT = "convnext_base.fb_in1k"
     family="transformer",
     features=768,
     parameters=86.6,
-    files=lambda **_: _files(DINOV2),
+    files=lambda **_: (KNOWN[DINOV2],),
     layers=tuple(f"blocks.{i}" for i in range(12)),
 )
 def dinov2_vit_b_14(*, weights: Weights = "pretrained", init_seed: int = 0) -> "Backbone":
@@ -46,7 +57,7 @@ def dinov2_vit_b_14(*, weights: Weights = "pretrained", init_seed: int = 0) -> "
     family="transformer",
     features=768,
     parameters=92.9,
-    files=lambda **_: _files(SIGLIP2),
+    files=lambda **_: (KNOWN[SIGLIP2],),
     licence=lambda **_: _licence(SIGLIP2),
     layers=tuple(f"blocks.{i}" for i in range(12)),
 )
@@ -68,7 +79,7 @@ def siglip2_vit_b_16(*, weights: Weights = "pretrained", init_seed: int = 0) -> 
     family="cnn",
     features=1024,
     parameters=87.6,
-    files=lambda **_: _files(CONVNEXT),
+    files=lambda **_: (KNOWN[CONVNEXT],),
     licence=lambda **_: _licence(CONVNEXT),
     layers=tuple(f"stages.{i}" for i in range(4)),
 )
@@ -89,6 +100,8 @@ def _names() -> list[str]:
 
 
 def _files(name: str, **_: Any) -> tuple[WeightFile, ...]:
+    if name in KNOWN:
+        return (KNOWN[name],)
     import timm as library
 
     published = library.models.get_pretrained_cfg(name)
@@ -109,7 +122,7 @@ def _licence(name: str, **_: Any) -> str:
     return f"{told}, as timm records it" if told else "unknown"
 
 
-@backbone(resolution=224, names=_names, files=_files, licence=_licence)
+@backbone(resolution=224, names=_names, known=KNOWN, files=_files, licence=_licence)
 def timm(name: str, /, *, weights: Weights = "pretrained", init_seed: int = 0) -> "Backbone":
     """Any image model of timm: the features before its classifier, its own normalisation.
 

@@ -4,6 +4,7 @@ import contextlib
 import json
 import logging
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -31,21 +32,37 @@ def connected(address: str | None = None) -> Iterator[None]:
         quiet["runtime_env"] = outside
     try:
         if address:
+            _reached(address)
             ray.init(address, **quiet)
         else:
             ray.init("local", include_dashboard=False, **quiet)
     except (ConnectionError, ValueError, RuntimeError) as error:
         if not address:
             raise
-        first = str(error).strip().partition("\n")[0]
+        first = str(error).strip().partition("\n")[0].rstrip(".")
         raise BadInput(
-            f"no Ray cluster answers at {address}: {first} Start one, or leave out --address and RAY_ADDRESS "
-            "to run on this machine"
+            f"no Ray cluster answers at {address}: {first}; start one, set RAY_AUTH_TOKEN if it wants a token, "
+            "or leave out --address and RAY_ADDRESS to run on this machine"
         ) from None
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _reached(address: str) -> None:
+    """Tries whether anybody listens there: Ray itself takes minutes to find that nobody does.
+
+    Raises:
+        ConnectionError: nobody does.
+    """
+    host, colon, port = address.rpartition(":")
+    if "//" in address or not colon or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except OSError as error:
+        raise ConnectionError(error.strerror or str(error)) from None
 
 
 def _outside() -> dict[str, Any] | None:
@@ -105,9 +122,13 @@ def on_every_node(function: Callable[..., Any], *given: Any, patience: float = 6
     asked = {}
     for node in nodes:
         there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        asked[f"{node['NodeManagerHostname']} ({node['NodeID'][:8]})"] = task.options(scheduling_strategy=there).remote(
-            *given
+        cores, gpus = (node["Resources"].get(kind, 0) for kind in ("CPU", "GPU"))
+        has = f"{cores:g} CPU{'' if cores == 1 else 's'}" + (
+            f", {gpus:g} GPU{'' if gpus == 1 else 's'}" if gpus else ""
         )
+        asked[f"{node['NodeManagerHostname']} ({node['NodeID'][:8]}: {has})"] = task.options(
+            scheduling_strategy=there
+        ).remote(*given)
     found: dict[str, Any] = {}
     for name, reference in asked.items():
         try:

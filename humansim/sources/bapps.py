@@ -63,7 +63,8 @@ def read(
     place = find(folder, part)
     if place is None:
         missing = folder / "2afc" / part
-        raise BadInput(f"{missing}: no such folder; humansim data fetch bapps --part {part} puts the release there")
+        fetch = f"humansim data fetch bapps --part {part} puts the release there"
+        raise BadInput(f"{missing}: no such folder; {fetch}, --data names another place")
     names: list[str] = []
     votes: list[list[Path]] = []
     members = []

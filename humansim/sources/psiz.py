@@ -216,7 +216,8 @@ def _below(folder: Path, pattern: str) -> list[Path]:
 def _files(folder: Path) -> tuple[Path, Path | None]:
     """The list of stimuli, and the table of trials if it is the HDF5 form."""
     if not folder.is_dir():
-        raise BadInput(f"{folder}: no such folder; humansim data fetch {folder.name} puts the release there")
+        fetch = f"humansim data fetch {folder.name} puts the release there"
+        raise BadInput(f"{folder}: no such folder; {fetch}, --data names another place")
     found = trial_files(folder)
     if len(found) != 1:
         named = ", ".join(map(str, found)) or "neither"

@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
@@ -118,6 +117,8 @@ def _write(folder: Path, queries: int, pairs: int, judges: int, noise: float, se
             chance = 1 / (1 + np.exp((dissimilarity[1] - dissimilarity[0]) / noise))
             choice = rng.binomial(judges, chance) / judges
             rows.append((query, *sides, choice, judges, "sample/strength" if i < queries else "sample/kind"))
+    import pandas as pd
+
     frame = pd.DataFrame(rows, columns=["query", "left", "right", "choice", "judges", "set"])
     frame.to_csv(folder / "judgements.csv", index=False)
 

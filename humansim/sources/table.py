@@ -14,15 +14,17 @@ Further columns are passed over.
 
 import difflib
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from humansim.errors import BadInput
 from humansim.judgements import Judgements, Triplets
 from humansim.root import Root
 from humansim.sources import source
+
+if TYPE_CHECKING:  # it takes long to import, and most commands read no table
+    import pandas as pd
 
 REQUIRED = ("query", "left", "right", "choice")
 OPTIONAL = ("judges", "set", "trial", "judge")
@@ -34,6 +36,8 @@ def table(root: Root, /, *, name: str) -> Judgements:
     """Your own judgements: the folder of that name in the data folder, with judgements.csv or .parquet."""
     if PurePosixPath(name).name != name or name == "..":
         raise BadInput(f"source.name: {name!r} is not the plain name of a folder in {root.data}")
+    if not (root.data / name).is_dir():
+        raise BadInput(f"{root.data / name}: no such folder; --data DIR names the one that {name} lies in")
     return read_table(root.data / name)
 
 
@@ -43,6 +47,8 @@ def read_table(folder: Path) -> Judgements:
     Raises:
         BadInput: naming the file and the row or field that is wrong.
     """
+    import pandas as pd
+
     found = [folder / name for name in FILES if (folder / name).is_file()]
     if len(found) != 1:
         what = "both" if found else "neither"
@@ -101,12 +107,14 @@ def read_table(folder: Path) -> Judgements:
     return Judgements(folder.name, folder, tuple(map(str, unique)), triplets, tuple(map(str, sets)), locate=at)
 
 
-def read_frame(file: Path, required: tuple[str, ...], optional: tuple[str, ...]) -> tuple[pd.DataFrame, str]:
+def read_frame(file: Path, required: tuple[str, ...], optional: tuple[str, ...]) -> "tuple[pd.DataFrame, str]":
     """A CSV (also .gz) or parquet table with its known columns, and what its index counts: "line" or "row".
 
     Raises:
         BadInput: unreadable, empty, a column missing, twice there or misspelt.
     """
+    import pandas as pd
+
     kind = "parquet" if file.suffix == ".parquet" else "CSV"
     try:
         if kind == "parquet":
@@ -154,12 +162,14 @@ def read_frame(file: Path, required: tuple[str, ...], optional: tuple[str, ...])
     return frame, "row" if kind == "parquet" else "line"
 
 
-def numbers(frame: pd.DataFrame, column: str, at: Any) -> np.ndarray:
+def numbers(frame: "pd.DataFrame", column: str, at: Any) -> np.ndarray:
     """A column as float64, finite.
 
     Raises:
         BadInput: naming the first row whose value is not a finite number.
     """
+    import pandas as pd
+
     values = pd.to_numeric(frame[column], errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
     for row in np.flatnonzero(~np.isfinite(values)):
         given = frame[column].iloc[row]
@@ -167,7 +177,7 @@ def numbers(frame: pd.DataFrame, column: str, at: Any) -> np.ndarray:
     return values
 
 
-def counts(frame: pd.DataFrame, column: str, at: Any) -> np.ndarray:
+def counts(frame: "pd.DataFrame", column: str, at: Any) -> np.ndarray:
     """A column as whole numbers of at least 1."""
     values = numbers(frame, column, at)
     for row in np.flatnonzero((values < 1) | (values != np.rint(values))):
@@ -195,7 +205,7 @@ def _is_inside(folder: Path, name: str) -> bool:
         return False
 
 
-def _ids(frame: pd.DataFrame, column: str) -> np.ndarray:
+def _ids(frame: "pd.DataFrame", column: str) -> np.ndarray:
     """Text ids as numbers in the order of their text; -1 where empty or without the column."""
     if column not in frame:
         return np.full(len(frame), -1, dtype=np.int64)
