@@ -21,7 +21,7 @@ from humansim.metric import CONFIG, MODEL, Config, Metric
 from humansim.pictures import Resize
 from humansim.results import Result
 from humansim.root import Root, made_whole, written_whole
-from humansim.train import save_weights
+from humansim.train import as_saved, save_weights
 
 CARD, PROGRAM, ONNX = "README.md", "embed.pt2", "embed.onnx"
 CLOSE = 1e-4  # of the largest value: what the embeddings of a program, or of ONNX, may differ by
@@ -57,7 +57,7 @@ def _save(metric: Metric, file: Path) -> None:
         return
     from safetensors.torch import save_file
 
-    save_file({name: tensor.cpu().contiguous() for name, tensor in metric.judge.state_dict().items()}, file)
+    save_file(as_saved(metric.judge.state_dict()), file)
 
 
 def preprocessing(rule: Resize) -> dict[str, Any]:

@@ -297,9 +297,13 @@ def save_weights(embedder: Embedder, file: Path) -> None:
     state = embedder.backbone.state_dict()
     if embedder.keep_head:
         state |= {f"head.{name}": tensor for name, tensor in embedder.head.state_dict().items()}
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     with written_whole(file) as temporary:
-        save_file(tensors, temporary)
+        save_file(as_saved(state), temporary)
+
+
+def as_saved(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Tensors as safetensors takes them: whole, and each for itself, which tied weights are not."""
+    return {name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in state.items()}
 
 
 def _kept(trial: Trial, root: Root, material: Material, weights: str, place: torch.device) -> embeddings.Cache | None:

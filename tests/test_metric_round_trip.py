@@ -62,12 +62,9 @@ TRIALS = {
     "torchvision": PRETRAINED.having({"backbone": Variant("torchvision:resnet18", weights="random")}),
     "timm, fine-tuned": TINY.having({"backbone": Variant("timm:resnet18", weights="random")}),
     "torchvision, fine-tuned": TINY.having({"backbone": Variant("torchvision:resnet18", weights="random")}),
-    "resnet50": PRETRAINED.having({"backbone": Variant("resnet50", weights="random")}),
     "dino_resnet50": PRETRAINED.having({"backbone": Variant("dino_resnet50", weights="random")}),
     "dino_vit_b_16": PRETRAINED.having({"backbone": Variant("dino_vit_b_16", weights="random")}),
-    "dinov2_vit_b_14": PRETRAINED.having({"backbone": Variant("dinov2_vit_b_14", weights="random"), "resolution": 28}),
     "siglip2_vit_b_16": PRETRAINED.having({"backbone": Variant("siglip2_vit_b_16", weights="random")}),
-    "convnext_base": PRETRAINED.having({"backbone": Variant("convnext_base", weights="random")}),
     "open_clip": PRETRAINED.having(
         {"backbone": Variant("open_clip:convnext_base/laion400m_s13b_b51k", weights="random")}
     ),
@@ -132,8 +129,7 @@ def test_nothing_is_left_out() -> None:
     assert {backbone.entry(one.backbone).function.__module__ for one in trials} == families
 
 
-NETWORKS = [*MINIATURES, "head kept", "lora", "lite, native, layer", "layer and pool", "timm", "torchvision", "pixels"]
-NETWORKS += ["lite", "dino_vit_b_16", "siglip2_vit_b_16", "convnext_base", "ensemble"]
+NETWORKS = [*MINIATURES, "head kept", "layer and pool", "timm", "torchvision", "pixels", "dino_vit_b_16", "ensemble"]
 
 
 @pytest.mark.parametrize(
@@ -145,7 +141,7 @@ def test_without_humansim_it_embeds_nearly_the_same(name: str, root: Root, tmp_p
     metric = humansim.load(trial.id, root=root.path, device="cpu")
     side = metric.rule.resolution
     images = torch.rand(4, 3, side, side, generator=torch.Generator().manual_seed(5))
-    expected = metric.embed(images)
+    expected = metric.embed(images)  # they are as large as the network's: nothing is resized
     assert export.write_program(metric, tmp_path / "embed.pt2") <= export.CLOSE
     assert export.write_onnx(metric, tmp_path / "embed.onnx") <= export.CLOSE
     assert sorted(file.name for file in tmp_path.iterdir()) == ["embed.onnx", "embed.pt2"]

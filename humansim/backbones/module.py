@@ -82,7 +82,7 @@ class Backbone(nn.Module):
 
         def note(module: nn.Module, given: Any, output: Any) -> None:
             seen.append(output)
-            if len(seen) == self._calls:
+            if len(seen) == self._calls and not torch.compiler.is_exporting():  # which follows a pass to its end
                 raise _Reached
 
         # The hook lives for one pass only: a copied network must not write into the one it was copied from.
