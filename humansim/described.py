@@ -15,7 +15,8 @@ HOW_TO_READ = """\
 *Views*, at the top right: **Scores** puts scores beside what was varied, the best on validation first; **Cells** puts
 together what a search tried and repeated (tag `cell`).
 
-- `2afc/validation` is what is chosen on, `2afc/test` what is reported: means over the sets; chance is 0.5
+- `2afc/validation` is what is chosen on, `2afc/test` what is reported: means over the
+  sets, of validation over those that it is fitted on (`fit_on`): compare only where these are the same; chance is 0.5
 - `2afc/MEASURE/SET`: one set of the test part; `ceiling/best`: what no metric can exceed
 - tags `failure` and `pruned`: why a run did not finish; `judges`: people, or simulated ones"""
 SHORT = {"epochs": "e", "batch_size": "b", "seed": "s"}
@@ -31,21 +32,25 @@ def run_name(trial: Trial, base: Trial, searched: Collection[str] = ()) -> str:
         searched: the axes that the sweep searches.
     """
     settings = trial.settings()
-    own = [_said(axis.rpartition(".")[2], settings[axis]) for axis in searched if axis in settings]
+    own = [_said(axis.rpartition(".")[2], settings[axis], digits=3) for axis in searched if axis in settings]
     if trial.paradigm is not None and trial.seed != base.seed and "seed" not in searched:
         own.insert(0, _said("seed", trial.seed))
     return " · ".join(filter(None, [" ".join(own), cell_name(trial, base, searched)]))
 
 
 def cell_name(trial: Trial, base: Trial, searched: Collection[str] = ()) -> str:
-    """What the trials of a cell have in common: paradigm, in what they differ from the sweep's base, and backbone."""
-    # Without a paradigm the base would not show what it says of training.
-    alike = base if trial.paradigm is None else base.having({"paradigm": trial.paradigm, "protocol": trial.protocol})
+    """What the trials of a cell have in common: paradigm, in what they differ from the sweep's base, and backbone.
+
+    Also where the base says something and the trial is at its default: no two cells of a sweep have one name.
+    """
+    # What a base without a paradigm says of training counts as soon as there is one to train with.
+    fits_on_some = trial.paradigm is not None and base.protocol == "all"
+    alike = base.having({"paradigm": trial.paradigm, "protocol": trial.protocol if fits_on_some else base.protocol})
     before, settings, own = alike.identity(), trial.identity(), {"seed", *searched}
     parts = [
         _said(field, getattr(trial, field), own)
-        for field in settings
-        if field not in ("backbone", "paradigm", *own) and settings[field] != before.get(field)
+        for field in Trial.model_fields
+        if field not in ("backbone", "paradigm", *own) and settings.get(field) != before.get(field)
     ]
     backbone = [] if "backbone" in own else [_part(trial.backbone, "backbone", own)]
     if trial.paradigm is None:
@@ -54,17 +59,22 @@ def cell_name(trial: Trial, base: Trial, searched: Collection[str] = ()) -> str:
     return " · ".join([*paradigm, *parts, *backbone])
 
 
-def _said(field: str, value: object, own: Collection[str] = ()) -> str:
-    """A field's value, with as little of the field's name as is understood."""
+def _said(field: str, value: object, own: Collection[str] = (), digits: int = 12) -> str:
+    """A field's value, with as little of the field's name as is understood.
+
+    Args:
+        digits: of a float that count.
+    """
     if isinstance(value, Variant):
         text = _part(value, field, own)
     elif isinstance(value, float):
-        text = f"{value:.3g}" if abs(value) >= 0.001 else re.sub(r"\.?0*e-0?", "e-", f"{value:.2e}")
+        small = 0 < abs(value) < 0.001
+        text = re.sub(r"\.?0*e-0?", "e-", f"{value:.{digits - 1}e}") if small else f"{value:.{digits}g}"
     else:
-        text = str(value)
+        text = "none" if value is None else str(value)
     if field in SHORT:
         return SHORT[field] + text
-    return text if field in PLAIN else f"{field}={text}"
+    return text if field in PLAIN and value is not None else f"{field}={text}"
 
 
 def _part(part: Variant, field: str, own: Collection[str]) -> str:

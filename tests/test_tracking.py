@@ -353,6 +353,29 @@ def test_no_two_cells_of_a_sweep_share_a_name(name: str) -> None:
     assert len(set(names)) == len(names)
 
 
+@pytest.mark.parametrize(
+    ("axis", "value"),
+    [
+        *(("layer", "blocks.4"), ("pool", "flat"), ("precision", "bf16"), ("resize", "native"), ("head", "kept")),
+        *(("tuning", "lora"), ("fit_on", "bapps"), ("optimizer", "sgd"), ("protocol", "thesis"), ("epochs", 3)),
+    ],
+)
+def test_a_cell_at_its_default_is_told_from_one_at_the_sweeps_base(axis: str, value: object) -> None:
+    default = Trial.model_fields[axis].default
+    base = Trial(source=Variant("study", size=1000), paradigm=Variant("triplet")).having({axis: value})
+    one, other = (base.having({axis: own}) for own in (value, default))
+    names = [cell_name(trial, base) for trial in (one, other)]
+    assert names[0] == "triplet · efficientnet_lite0"
+    assert names[1] != names[0]
+    assert cell_name(base.having({"paradigm": None}), base).endswith("pretrained")
+
+
+def test_values_that_nearly_agree_are_two_cells() -> None:
+    base = Trial(paradigm=Variant("triplet"))
+    names = {cell_name(base.having({"lr": lr}), base) for lr in (0.0012341, 0.0012344, 0.00012341, 0.00012344)}
+    assert len(names) == 4
+
+
 def test_what_all_trials_of_a_sweep_share_goes_without_saying() -> None:
     base = Trial(source=Variant("study", size=1000), epochs=3)  # 1000 is the study's own size
     sweep = Sweep(name="s", base=base, grid=[{"backbone": ["efficientnet_lite0"], "paradigm": ["triplet"]}])
