@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 
 from humansim import results
 from humansim.launch import Follow, cluster, on_ray, serial
-from humansim.plan import Ledger
+from humansim.ledger import Ledger
 from humansim.pruning import Bar
 from humansim.results import Outcome, Result
 from humansim.root import Root
@@ -106,7 +106,7 @@ def through_search(size: int, launch: Callable[[Search, Root, Follow], None]) ->
 def ours(size: int) -> list[Moment]:
     """Our launcher: as `through_search`."""
     return through_search(
-        size, lambda search, root, follow: on_ray.launch(search, root, nothing, follow, name="nothing")
+        size, lambda search, root, follow: on_ray.launch(search, root, nothing, follow, "nothing", cluster.place())
     )
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from humansim import train
 from humansim.launch import Follow, serial
-from humansim.plan import Ledger
+from humansim.ledger import Ledger
 from humansim.results import Failure, Pruned, Result, held_to
 from humansim.root import Root
 from humansim.search import Search

@@ -25,8 +25,8 @@ from typing import Any
 
 from tracking import result
 
-from humansim import forecast, plan, results
-from humansim.plan import Asked, Ledger
+from humansim import forecast, plan, results, submitted, sweep_file
+from humansim.ledger import Asked, Ledger
 from humansim.results import Result
 from humansim.root import Root
 from humansim.search import Search
@@ -52,8 +52,8 @@ SWEEP = Sweep(
 
 def write_results(root: Root, file: Path) -> int:
     """All trials of the sweep asked for, and finished; how many."""
-    sweep, count = plan.load_sweep(str(file)), 0
-    plan.remember(sweep, root)
+    sweep, count = sweep_file.load_sweep(str(file)), 0
+    submitted.remember(sweep, root)
     ledger = Ledger(root, sweep.name)
     for cell in plan.cells(sweep):
         for index in range(SAMPLES):
@@ -89,7 +89,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 def reading(root: Root, file: Path, trials: int) -> dict[str, float]:
     """Seconds of everything that reads the files of the sweep."""
-    sweep, reader = plan.load_sweep(str(file)), Reader(root)
+    sweep, reader = sweep_file.load_sweep(str(file)), Reader(root)
 
     def read() -> None:
         if reader.read(sweep).states["finished"] != trials:
@@ -122,7 +122,7 @@ def of_mlflow(root: Root, file: Path, trials: int) -> dict[str, float]:
     """Seconds of reading which runs are there."""
     import mlflow
 
-    sweep = plan.load_sweep(str(file))
+    sweep = sweep_file.load_sweep(str(file))
     every = plan.plan(sweep, root).known
     tracker = Tracker(root.tracking_uri, root, sweep)
     for trial in every[:WRITTEN]:

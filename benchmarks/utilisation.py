@@ -34,9 +34,9 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from humansim import plan, studies
+from humansim import plan, studies, sweep_file
 from humansim.launch.packing import READY, Packer, Place, Share
-from humansim.plan import Ledger
+from humansim.ledger import Ledger
 from humansim.probes import CONTEXT
 from humansim.published import BASE_MODELS, PARADIGMS, SELF_SUPERVISED
 from humansim.results import Failure, Outcome, Result, Score
@@ -358,7 +358,7 @@ def main() -> None:
     found = []
     for name in given.sweeps:
         for gpus in given.gpus:
-            found.append(compared(plan.load_sweep(name), gpus, given.gain, given.seed))
+            found.append(compared(sweep_file.load_sweep(name), gpus, given.gain, given.seed))
             show(found[-1])
     if given.json:
         given.json.write_text(json.dumps(found, indent=1) + "\n")

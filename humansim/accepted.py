@@ -180,10 +180,12 @@ def size_of(images: Images) -> tuple[int, int]:
     """Height and width of images that are all of one size.
 
     Raises:
-        BadInput: they are of several sizes.
+        BadInput: they are of several sizes, are none, or are no images.
     """
     every: Sequence[One] = images if isinstance(images, list | tuple) else [images]  # type: ignore[list-item]
     sizes = {_size_of(one) for one in every}
+    if not sizes:
+        raise BadInput("images: none are given")
     if len(sizes) > 1:
         some = ", ".join(f"{high} x {wide}" for high, wide in sorted(sizes)[:3])
         raise BadInput(f"images: of several sizes (height x width {some}); give those of one size at a time")
@@ -194,10 +196,11 @@ def _size_of(image: One) -> tuple[int, int]:
     if isinstance(image, Image.Image):
         turned = ImageOps.exif_transpose(image)
         return turned.height, turned.width
-    if isinstance(image, Tensor):
-        return image.shape[-2], image.shape[-1]
-    if isinstance(image, np.ndarray):
-        return image.shape[-3], image.shape[-2]
+    if isinstance(image, Tensor | np.ndarray):
+        if image.ndim < 3:
+            raise BadInput(f"image: {_what(image)}; a tensor is [3, h, w] or [n, 3, h, w], an array [h, w, 3]")
+        high, wide = image.shape[-2:] if isinstance(image, Tensor) else image.shape[-3:-1]
+        return high, wide
     raise BadInput(f"image: {type(image).__name__}; give a path, a Pillow picture, a numpy array or a torch tensor")
 
 

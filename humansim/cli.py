@@ -270,7 +270,7 @@ def _sweep(given: argparse.Namespace, retry: "Collection[Kind]" = ()) -> int:
 
 
 def _list(given: argparse.Namespace) -> int:
-    from humansim import plan, show
+    from humansim import plan, show, sweep_file
 
     kinds: dict[str, list[dict[str, str]]] = {}
     for kind, registry in plan.REGISTRIES.items():
@@ -287,7 +287,9 @@ def _list(given: argparse.Namespace) -> int:
         {"name": "l2", "what": "Euclidean distance"},
         {"name": "l1", "what": "Manhattan distance"},
     ]
-    kinds["sweeps"] = [{"name": name, "what": plan.read_sweep(file).question} for name, file in plan.packaged().items()]
+    kinds["sweeps"] = [
+        {"name": name, "what": sweep_file.read_sweep(file).question} for name, file in sweep_file.packaged().items()
+    ]
     if given.kind:
         kinds = {given.kind: kinds[given.kind]}
     if given.json:

@@ -16,7 +16,7 @@ FILES, FOLDERS = ("FILE", "MODULE"), ("DIR", "FOLDER")  # placeholders that stan
 # at which bash breaks words, leave families of backbones out.
 BASH = """
 _humansim_sweeps() {{
-  local there=$(cd "${{HUMANSIM_ROOT:-humansim-runs}}/sweeps" 2>/dev/null && echo */)
+  local there=$(cd "${{HUMANSIM_ROOT:-humansim-runs}}/sweeps" 2>/dev/null && compgen -G '*/')
   compgen -W "{sweeps} ${{there//\\//}}" -- "$1"
   compgen -f -X '!*.py' -- "$1"
   compgen -d -S / -- "$1"
@@ -59,7 +59,7 @@ def add(commands: Any, whole: argparse.ArgumentParser) -> None:
 def _completion(shell: str, whole: argparse.ArgumentParser) -> int:
     import shtab
 
-    from humansim import cli_help, plan
+    from humansim import cli_help, sweep_file
     from humansim.backbones import backbone
 
     completed = dict.fromkeys(FILES, shtab.FILE) | dict.fromkeys(FOLDERS, shtab.DIRECTORY)
@@ -69,7 +69,7 @@ def _completion(shell: str, whole: argparse.ArgumentParser) -> int:
             if action.metavar in completed:
                 action.complete = completed[action.metavar]  # type: ignore[attr-defined]
     known = {
-        "sweeps": " ".join(plan.packaged()),
+        "sweeps": " ".join(sweep_file.packaged()),
         "backbones": " ".join(entry.name for entry in backbone if not entry.is_family),
     }
     ours = {"bash": BASH, "zsh": ZSH}[shell].format(**known)

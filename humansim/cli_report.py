@@ -108,9 +108,9 @@ def _report(given: argparse.Namespace) -> int:
 
 def _name(given: str) -> str:
     """The name of a sweep that is given by its name or its file."""
-    from humansim import plan
+    from humansim import sweep_file
 
-    return plan.load_sweep(given).name if given.endswith(".py") else given
+    return sweep_file.load_sweep(given).name if given.endswith(".py") else given
 
 
 def _stores(names: list[str], uris: list[str]) -> "dict[str, dict[str, Store]]":
@@ -149,20 +149,20 @@ def _check_replaceable(out: Path, files: tuple[str, ...]) -> None:
 def _swept(name: str, roots: "list[Root]", stores: "dict[str, Store]", trials: "pd.DataFrame") -> "Swept":
     """How far a sweep has come, from its definition and the trials that were read."""
     from analysis.report import Swept
-    from humansim import plan
+    from humansim import submitted, sweep_file
     from humansim.errors import BadInput
     from humansim.spec import digest
 
-    known = {sweep.name: sweep for root in roots for sweep in plan.remembered(root)}
+    known = {sweep.name: sweep for root in roots for sweep in submitted.remembered(root)}
     sweep = known.get(name)
     if sweep is None:
         try:
-            sweep = plan.load_sweep(name)
+            sweep = sweep_file.load_sweep(name)
         except BadInput:  # it came from elsewhere
             own = {trial for store in stores.values() for trial in store.runs}
             return Swept(name, "", "", f"humansim sweep {name}", None, len(own), (), tuple(stores.values()))
     finished, lacking = _progress(sweep, roots, set(trials.index))
-    comes_along = name in plan.packaged()
+    comes_along = name in sweep_file.packaged()
     return Swept(
         name=name,
         question=sweep.question,

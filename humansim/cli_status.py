@@ -35,7 +35,7 @@ def add(commands: Any, where: argparse.ArgumentParser, output: argparse.Argument
 
 
 def _status(given: argparse.Namespace) -> int:
-    from humansim import plan, show, submitted
+    from humansim import show, submitted
     from humansim.errors import BadInput
     from humansim.root import Root
     from humansim.status import Reader
@@ -43,7 +43,7 @@ def _status(given: argparse.Namespace) -> int:
     root = Root.at(given.root, given.data)
     if given.watch is not None and (given.json or given.watch <= 0):
         raise BadInput("--watch is for people: seconds above 0, and no --json")
-    chosen = [submitted.the(given.sweep, root)] if given.sweep else list(plan.remembered(root))
+    chosen = [submitted.the(given.sweep, root)] if given.sweep else list(submitted.remembered(root))
     reader = Reader(root)
     if given.watch is not None:
         show.again_and_again(lambda: _shown([reader.read(one) for one in chosen], bool(given.sweep)), given.watch)

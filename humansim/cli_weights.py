@@ -39,14 +39,14 @@ def add(commands: Any, where: argparse.ArgumentParser, output: argparse.Argument
 
 def _wanted(given: argparse.Namespace) -> "list[tuple[Variant, WeightFile]]":
     """The files of backbones, of the cells of sweeps, or of every backbone with a name of its own; each once."""
-    from humansim import plan, submitted
+    from humansim import plan, submitted, sweep_file
     from humansim.backbones import backbone, weights
     from humansim.errors import BadInput
     from humansim.root import Root
     from humansim.spec import Variant, near
 
     variants: list[Variant] = []
-    sweeps = {*plan.packaged(), *plan.submitted(Root.where(given.root))}
+    sweeps = {*sweep_file.packaged(), *submitted.names(Root.where(given.root))}
     for name in given.what:
         if name.endswith(".py") or name in sweeps:
             variants += plan.backbones(plan.cells(submitted.find(name, given.root).sweep))

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from humansim import __version__, card, plan, registered, results, tables
+from humansim import __version__, card, plan, registered, results, submitted, tables
 from humansim.backbones.module import Scorer
 from humansim.described import shared_of
 from humansim.download import sha256_of
@@ -23,6 +23,7 @@ from humansim.results import Result
 from humansim.root import Root, made_whole, written_whole
 from humansim.train import as_saved, save_weights
 
+READING = ("source", "protocol", "resolution", "resize", "layer", "pool", "precision")  # what makes scores comparable
 CARD, PROGRAM, ONNX = "README.md", "embed.pt2", "embed.onnx"
 CLOSE = 1e-4  # of the largest value: what the embeddings of a program, or of ONNX, may differ by
 LARGEST = 1536 << 20  # bytes of weights from which torch would write several files
@@ -103,17 +104,16 @@ def register(metric: Metric, name: str, *, root: str | Path | None = None, track
 def beside(result: Result, sweeps: Sequence[str], root: str | Path | None = None) -> list[Result]:
     """What a metric's scores are to be seen beside: floor, untrained and pretrained, as far as its sweeps ran them.
 
-    On the same sets and judgements, the latter two of its own backbone.
+    On the same sets and judgements, the latter two of its own backbone, read in the same way.
     """
     if result.trial.paradigm is None or not Root.where(root).is_dir():
         return []
     here, found = Root.at(Root.where(root)), []
-    submitted = [one for one in plan.remembered(here) if one.name in sweeps]
-    trials = dict.fromkeys(cell.trial for sweep in submitted for cell in plan.cells(sweep))
+    known = [one for one in submitted.remembered(here) if one.name in sweeps]
+    trials = dict.fromkeys(cell.trial for sweep in known for cell in plan.cells(sweep))
     for trial in trials:
         own = trial.backbone.name == result.trial.backbone.name
-        alike = trial.source == result.trial.source and trial.protocol == result.trial.protocol
-        if trial.paradigm is not None or not alike:
+        if trial.paradigm is not None or any(getattr(trial, one) != getattr(result.trial, one) for one in READING):
             continue
         one = results.last(here, trial)
         if isinstance(one, Result) and (own or tables.kind(one) == "floor"):

@@ -10,17 +10,17 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from humansim import plan, results
+from humansim import plan, results, submitted
 from humansim.backbones.module import Scorer
 from humansim.backbones.weights import given_elsewhere
 from humansim.calibration import calibrated
 from humansim.download import sha256_of
 from humansim.embedder import Embedder
 from humansim.errors import BadInput
+from humansim.ledger import Ledger
 from humansim.machine import place_of, set_up
 from humansim.material import resize_of
 from humansim.metric import CONFIG, MODEL, Config, Facts, Metric
-from humansim.plan import Ledger
 from humansim.results import Result
 from humansim.root import Root
 from humansim.spec import Trial, explain, near
@@ -83,7 +83,7 @@ def best_of(sweep: str, root: Root) -> str:
     Raises:
         BadInput: no such sweep, nothing of it has finished, or its trials are of several sources.
     """
-    known = {one.name: one for one in plan.remembered(root)}
+    known = {one.name: one for one in submitted.remembered(root)}
     if sweep not in known:
         ids = [folder.name for folder in root.results.glob("*") if ID.match(folder.name)]
         raise BadInput(f"{sweep!r} is no trial, sweep or exported folder{near(sweep, [*known, *ids[:20]])}")

@@ -270,9 +270,10 @@ class Metric(nn.Module):
             beside: weights [n, 1, s, s] that go with the images as a last column.
             stored: the bits are to be those of an evaluation; what none has, such as maps, comes in smaller batches.
         """
-        total = max(*(accepted.count(column) for column in images), 0 if beside is None else len(beside))
-        if total == 0:
+        counts = [accepted.count(column) for column in images]
+        if 0 in counts:
             raise BadInput("images: none are given")
+        total = max(*counts, 1 if beside is None else len(beside))
         columns = [self._units(column, total) for column in images]
         if beside is not None:
             columns.append(iter(torch.split(beside.expand(total, -1, -1, -1), BATCH)))

@@ -2,37 +2,29 @@
 
 import contextlib
 import fnmatch
-import json
-import runpy
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
-from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
-import humansim
-from humansim import own, results
+from humansim import results
 from humansim.backbones import backbone
 from humansim.backbones.weights import WeightFile, files_of, find
 from humansim.errors import BadInput
 from humansim.fit_sets import members
+from humansim.ledger import Asked, Ledger
 from humansim.optimizers import optimizer
 from humansim.paradigms import paradigm
-from humansim.pruning import Bar
 from humansim.registry import Registry
 from humansim.results import State
-from humansim.root import Root, written_whole
+from humansim.root import Root
 from humansim.sources import source
-from humansim.spec import VARIANT_FIELDS, Cell, Sweep, Trial, Uniform, Variant, explain, near
+from humansim.spec import Cell, Sweep, Trial, Uniform, Variant, near
 from humansim.tunings import tuning
 
 # Optuna's own defaults.
 STARTUP = 10  # samples of a cell drawn at random before the sampler learns
 UNPRUNED = 5  # finished samples of a cell before the pruner compares with them
-DATA = "data.txt"  # in a sweep's folder: where its data lies, unless that is the root's own
 REGISTRIES: dict[str, Registry] = {
     "source": source,
     "backbone": backbone,
@@ -154,14 +146,6 @@ def only(sweep: Sweep, filters: Mapping[str, Sequence[str]]) -> Sweep:
     return sweep.model_copy(update={"grid": kept})
 
 
-def _searched(cell: Cell) -> Iterator[Trial]:
-    """The cell's trial, and one for each part that its search may choose."""
-    yield cell.trial
-    for axis, space in cell.search.items():
-        if axis in VARIANT_FIELDS:
-            yield from (cell.trial.having({axis: end}) for end in space.ends())
-
-
 def backbones(every: Iterable[Cell]) -> list[Variant]:
     """The backbones of these cells, each once, in order; what searches may choose among them too."""
     found: dict[Variant, None] = {}
@@ -240,141 +224,6 @@ def stand_in(cell: Cell) -> Trial:
     if not isinstance(space, Uniform):
         return cell.trial
     return checked(cell.trial.having({"epochs": round((space.low + space.high) / 2)}))
-
-
-def folder_of_sweeps() -> Path:
-    """Where the sweeps that come with humansim lie: beside the package in a checkout, inside it when installed."""
-    package = Path(humansim.__file__).parent
-    return next((place for place in (package / "sweeps", package.parent / "sweeps") if place.is_dir()), package)
-
-
-def packaged() -> dict[str, Path]:
-    """The files of the sweeps that come with humansim, by name."""
-    return {path.stem: path for path in sorted(folder_of_sweeps().glob("[!_]*.py"))}
-
-
-def load_sweep(name: str, others: Sequence[str] = ()) -> Sweep:
-    """A sweep from a Python file with `SWEEP = Sweep(...)`, or one that comes with humansim by its name, checked.
-
-    Args:
-        others: further names that may have been meant, for the error's sake.
-
-    Raises:
-        BadInput: no such sweep, or its file is wrong; the message names file and field.
-    """
-    file = Path(name)
-    if file.suffix != ".py":
-        known = packaged()
-        if name not in known:
-            there = Path(f"{name}.py").is_file()
-            meant = f"; did you mean {name}.py?" if there else near(name, [*known, *others])
-            raise BadInput(f"unknown sweep {name!r}{meant}; or give a path that ends in .py")
-        file = known[name]
-    sweep = read_sweep(file)
-    try:
-        cells(sweep)
-    except BadInput as error:
-        raise BadInput(f"{file}: {error}") from None
-    return sweep
-
-
-def read_sweep(file: Path) -> Sweep:
-    """The sweep of a file; without a question of its own it has the first line of the file's docstring.
-
-    Raises:
-        BadInput: there is none, or it is wrong by itself; whether its parts exist is not looked at.
-    """
-    if not file.is_file():
-        beside = [str(file.with_name(one.name)) for one in file.parent.glob("*.py")]
-        raise BadInput(f"{file}: no such file{near(str(file), beside, 3)}")
-    try:
-        told = runpy.run_path(str(file))
-    except ValidationError as error:
-        raise BadInput(f"{file}: {error.title}.{explain(error)}") from None
-    except BadInput as error:
-        raise BadInput(f"{file}: {error}") from None
-    except Exception as error:
-        why = error.msg if isinstance(error, SyntaxError) else error
-        raise BadInput(f"{file}{_line_in(file, error)}: {type(error).__name__}: {why}") from None
-    sweep = told.get("SWEEP")
-    if not isinstance(sweep, Sweep):
-        raise BadInput(f"{file}: it must set SWEEP = Sweep(...)")
-    if not sweep.question and (doc := told.get("__doc__")):
-        sweep = sweep.model_copy(update={"question": doc.strip().partition("\n")[0]})
-    return sweep
-
-
-def _line_in(file: Path, error: Exception) -> str:
-    if isinstance(error, SyntaxError):
-        return f", line {error.lineno}"
-    lines = []
-    trace = error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename == str(file):
-            lines.append(trace.tb_lineno)
-        trace = trace.tb_next
-    return f", line {lines[-1]}" if lines else ""
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A trial that a cell's search has asked for, and the bar that it holds it to."""
-
-    cell: str
-    index: int
-    trial: Trial
-    bar: Bar | None = None
-
-
-@cache
-def _asked(line: bytes) -> Asked:
-    """A line of a ledger; what is looked at again and again is read once."""
-    row = json.loads(line)
-    bar = dict(row["bar"]) if "bar" in row else None
-    return Asked(row["cell"], row["index"], Trial.model_validate(row["trial"]), bar)
-
-
-class Ledger:
-    """Which trials a sweep has asked for, in order: `sweeps/<name>/asked.jsonl`, appended before a trial starts.
-
-    It makes a search the same after a restart even where an outcome that a trial or its bar was drawn from has changed
-    since (a failed trial that was run again). A line torn by a crash is dropped: its trial had not started.
-    """
-
-    def __init__(self, root: Root, sweep: str) -> None:
-        self.file = root.sweeps / sweep / "asked.jsonl"
-
-    def read(self) -> list[Asked]:
-        """All that was asked, oldest first."""
-        if not self.file.exists():
-            return []
-        asked = []
-        *lines, _ = self.file.read_bytes().split(b"\n")  # after the last line's end: nothing, or what a crash tore
-        for number, line in enumerate(lines, start=1):
-            if not line:
-                continue
-            try:
-                asked.append(_asked(line))
-            except (ValueError, KeyError, TypeError) as error:
-                raise BadInput(f"{self.file}, line {number}: damaged ({error}); delete that line") from None
-        return asked
-
-    def append(self, asked: Asked) -> None:
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        row = {"cell": asked.cell, "index": asked.index, "trial": asked.trial.model_dump(mode="json")}
-        line = json.dumps(row if asked.bar is None else row | {"bar": [*asked.bar.items()]})
-        with open(self.file, "ab+") as file:
-            torn = file.tell() > 0 and not _ends_a_line(file)
-            if torn:
-                whole = self.file.read_bytes().rpartition(b"\n")[0]
-                file.truncate(len(whole) + 1 if whole else 0)
-            file.write(line.encode() + b"\n")
-            file.flush()
-
-
-def _ends_a_line(file: Any) -> bool:
-    file.seek(-1, 2)
-    return bool(file.read(1) == b"\n")
 
 
 def asked_before(sweep: Sweep, every: Iterable[Cell], ledger: Ledger) -> dict[str, list[Asked]]:
@@ -456,49 +305,3 @@ def plan(sweep: Sweep, root: Root) -> Plan:
         for key, asked in known_trials(sweep, every, root).items()
     }
     return Plan(sweep, every, trials)
-
-
-def remember(sweep: Sweep, root: Root) -> None:
-    """Keeps the sweep, the code of its parts from outside, and where its data lies: its file is not needed again."""
-    trials = (trial for cell in cells(sweep) for trial in _searched(cell))
-    own.remember(root.sweeps / sweep.name, (part for trial in trials for part in own.parts_of(trial)))
-    with written_whole(root.sweeps / sweep.name / "sweep.json") as file:
-        file.write_text(sweep.model_dump_json(indent=1))
-    kept = root.sweeps / sweep.name / DATA
-    if root.data == root.path / "data":
-        kept.unlink(missing_ok=True)
-        return
-    inside = root.data.is_relative_to(root.path)  # such a root can be moved
-    with written_whole(kept) as file:
-        file.write_text(str(root.data.relative_to(root.path) if inside else root.data))
-
-
-def submitted(root: Path) -> list[str]:
-    """The names of the sweeps that were submitted under the root of this path."""
-    return sorted(file.parent.name for file in (root / "sweeps").glob("*/sweep.json"))
-
-
-def recalled(root: Root, name: str) -> Sweep | None:
-    """A sweep as it was submitted last under this root; None if none of that name was.
-
-    Raises:
-        BadInput: its file is damaged.
-    """
-    if name not in submitted(root.path):
-        return None
-    file = root.sweeps / name / "sweep.json"
-    try:
-        return Sweep.model_validate_json(file.read_bytes())
-    except ValidationError as error:
-        raise BadInput(f"{file}: damaged ({explain(error)}); delete it and submit the sweep again") from None
-
-
-def remembered(root: Root) -> Iterable[Sweep]:
-    """The sweeps that were submitted under this root, by name.
-
-    Raises:
-        BadInput: a file is damaged.
-    """
-    for name in submitted(root.path):
-        if (sweep := recalled(root, name)) is not None:
-            yield sweep

@@ -129,15 +129,15 @@ def _umask() -> int:
 
 
 @contextlib.contextmanager
-def locked(path: Path, *, wait: bool) -> Iterator[bool]:
-    """Holds a lock file. Yields whether the lock was had: always True when waiting.
+def locked(path: Path, *, wait: bool, shared: bool = False) -> Iterator[bool]:
+    """Holds a lock file, alone or shared with others who share. Yields whether it was had: always True when waiting.
 
     The kernel gives the lock back when its process ends, however it ends.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a+b") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             yield False
             return

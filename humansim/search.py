@@ -10,8 +10,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from humansim import plan, studies
+from humansim.ledger import Asked, Ledger
 from humansim.order import Length, Order, unknown
-from humansim.plan import STARTUP, Asked, Ledger
+from humansim.plan import STARTUP
 from humansim.pruning import Bar
 from humansim.results import Failure, Outcome, Result, held_to
 from humansim.spec import Cell, Sweep, Trial, digest

@@ -29,8 +29,8 @@ from rich.table import Table as RichTable
 from humansim.described import run_name
 from humansim.results import ENDED, Failure, Outcome, Pruned, Result, State
 from humansim.spec import Trial
+from humansim.stage import RUNNING
 from humansim.status import Running, Status
-from humansim.submitted import RUNNING
 from humansim.tables import Table
 
 SIMULATED = "simulated judges"

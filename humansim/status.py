@@ -4,10 +4,11 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from humansim import plan, results, submitted
+from humansim import plan, results
 from humansim.results import ENDED, Failure, Outcome, Result, State, now
 from humansim.root import Root
 from humansim.spec import Cell, Sweep, Trial
+from humansim.stage import Stage, ago, current
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Status:
     running: list[Running]
     failures: list[Failure]
     left: float | None
-    stage: submitted.Stage | None
+    stage: Stage | None
     ago: float
 
 
@@ -82,9 +83,9 @@ class Reader:
         outcomes = {id_: self.ended[id_] for id_, (_, state) in trials.items() if state in ENDED}
         failed = [outcomes[id_] for id_, (_, state) in trials.items() if state is State.FAILED]
         failures = [outcome for outcome in failed if isinstance(outcome, Failure)]
-        left, stage = _left(states, outcomes.values()), submitted.stage(self.root, sweep.name)
-        ago = submitted.ago(self.root, sweep.name, stage)
-        return Status(sweep, states, self._groups(found), running, failures, left, stage, ago)
+        left, stage = _left(states, outcomes.values()), current(self.root, sweep.name)
+        since = ago(self.root, sweep.name, stage)
+        return Status(sweep, states, self._groups(found), running, failures, left, stage, since)
 
     def _note(self, trial: Trial, state: State) -> None:
         known = self.ended.get(trial.id)

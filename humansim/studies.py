@@ -15,7 +15,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from humansim import plan, results
 from humansim.errors import BadInput
-from humansim.plan import STARTUP, Asked
+from humansim.ledger import Asked
+from humansim.plan import STARTUP
 from humansim.pruning import Bar, Row, draw_bar
 from humansim.results import Failure, Outcome, Pruned, Result, State
 from humansim.root import Root, written_whole

@@ -9,13 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from humansim import audit, own, plan, probes, results, submitted
+from humansim import audit, own, plan, probes, results, stage, submitted
 from humansim.backbones.weights import fetch
 from humansim.errors import BadInput
 from humansim.judgements import Judgements
+from humansim.ledger import Ledger
 from humansim.lengths import Lengths
 from humansim.material import Material, prepare, resize_of
-from humansim.plan import Ledger
 from humansim.results import ENDED, Failure, Kind, Outcome, Result
 from humansim.retention import Retention
 from humansim.root import Root, locked
@@ -110,7 +110,7 @@ def submit(
     with locked(root.sweeps / sweep.name / "lock", wait=False) as free, contextlib.ExitStack() as told:
         if not free:
             raise BadInput(f"sweep {sweep.name!r} is running already under {root.path}: humansim status {sweep.name}")
-        note = told.enter_context(submitted.telling(root, sweep.name))
+        note = told.enter_context(stage.telling(root, sweep.name))
 
         def step(what: str) -> None:
             note(what, 0, 0)
@@ -120,8 +120,8 @@ def submit(
             note(what, done, total)
             watcher.progress(what, done, total)
 
-        if plan.recalled(root, whole.name) is None:  # `status` knows of it from here on; of its data when it was read
-            plan.remember(whole, replace(root, data=root.path / "data"))
+        if submitted.recalled(root, whole.name) is None:  # `status` knows of it from here on; of its data later
+            submitted.remember(whole, replace(root, data=root.path / "data"))
         step("reading images and judgements")
         data: dict[Variant, str] = {}
         warned: dict[str, None] = {}
@@ -135,7 +135,7 @@ def submit(
             watcher.note(warning)
         before = [o for trial in plan.plan(sweep, root).known if (o := results.load(root, trial)) is not None]
         check_unmixed(before, data)
-        plan.remember(whole, root)
+        submitted.remember(whole, root)
 
         from humansim.launch import Follow
         from humansim.search import Search
@@ -268,16 +268,16 @@ def _launch(
         from humansim import train
         from humansim.launch import serial as one_by_one
 
-        step(submitted.RUNNING)
+        step(stage.RUNNING)
         one_by_one.launch(search, root, train.run, follow)
         return
     step("starting Ray")
     from humansim.launch import cluster, on_ray, trainable
 
     with cluster.connected(address), _stoppable():  # once more: Ray has taken the signal for itself
-        step(submitted.RUNNING)
-        waiting = partial(step, "waiting for a node that can run trials")
-        on_ray.launch(search, root, trainable.run_here, follow, name, peak, patience or on_ray.PATIENCE, waiting)
+        place = cluster.first_place(partial(step, "waiting for a node that can run trials"))
+        step(stage.RUNNING)
+        on_ray.launch(search, root, trainable.run_here, follow, name, place, peak, patience or on_ray.PATIENCE)
 
 
 def _warned(material: Material) -> str:

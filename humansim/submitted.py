@@ -3,31 +3,25 @@
 sweeps/<name>/
     sweep.json    the sweep, as it was submitted last
     data.txt      the data folder that it was submitted with, unless it is the root's own
-    stage.json    what a submit is doing; gone when it has ended
-    lock          held by the process that submits it
 
 A data folder is circumstance, never part of a trial's identity: whether it holds the same data, fingerprints tell.
 """
 
-import contextlib
 import os
-import platform
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from humansim import plan
+from humansim import own
 from humansim.errors import BadInput
-from humansim.results import now
-from humansim.root import Root, locked, written_whole
-from humansim.spec import Frozen, Sweep, near
+from humansim.plan import cells
+from humansim.root import Root, written_whole
+from humansim.spec import VARIANT_FIELDS, Cell, Sweep, Trial, explain, near
+from humansim.sweep_file import load_sweep, packaged
 
-STAGE = "stage.json"
-RUNNING = "running trials"  # the stage in which they are
-PACE = 1.0  # seconds between two notes of how far a stage has come
+DATA = "data.txt"
 
 
 @dataclass(frozen=True)
@@ -58,16 +52,16 @@ def find(
         BadInput: no sweep has that name, or its file is wrong.
     """
     root, notes = Root.at(path, data), []
-    submitted = None if name.endswith(".py") else plan.recalled(root, name)
+    submitted = None if name.endswith(".py") else recalled(root, name)
     if submitted is None:
-        sweep = plan.load_sweep(name, plan.submitted(root.path))
-    elif name not in plan.packaged():
+        sweep = load_sweep(name, names(root.path))
+    elif name not in packaged():
         sweep = submitted
         if Path(f"{name}.py").is_file():
             notes.append(f"{name} as it was submitted last; {name}.py is read if it is given with its ending")
     else:
-        packaged = plan.load_sweep(name)
-        sweep, other = (submitted, packaged) if as_submitted else (packaged, submitted)
+        ours = load_sweep(name)
+        sweep, other = (submitted, ours) if as_submitted else (ours, submitted)
         if sweep.model_dump_json() != other.model_dump_json():
             which = "as it was submitted last" if as_submitted else "as it comes with humansim"
             notes.append(f"{name} {which}: what was submitted under {root.path} and what comes with humansim differ")
@@ -83,11 +77,11 @@ def the(name: str, root: Root) -> Sweep:
     Raises:
         BadInput: none of that name was.
     """
-    name = plan.load_sweep(name).name if name.endswith(".py") else name
-    if (sweep := plan.recalled(root, name)) is not None:
+    name = load_sweep(name).name if name.endswith(".py") else name
+    if (sweep := recalled(root, name)) is not None:
         return sweep
     submits = f"; humansim sweep {name} submits it"
-    hint = submits if name in plan.packaged() else near(name, plan.submitted(root.path))
+    hint = submits if name in packaged() else near(name, names(root.path))
     raise BadInput(f"no sweep {name!r} was submitted under {root.path}{hint}")
 
 
@@ -96,79 +90,60 @@ def where_it_was(root: Root, name: str, data: str | Path | None = None) -> Root:
     if data or os.environ.get("HUMANSIM_DATA"):
         return root
     try:
-        return replace(root, data=root.path / (root.sweeps / name / plan.DATA).read_text())
+        return replace(root, data=root.path / (root.sweeps / name / DATA).read_text())
     except FileNotFoundError:
         return root
 
 
-class Stage(Frozen):
-    """What a submit is doing.
+def remember(sweep: Sweep, root: Root) -> None:
+    """Keeps the sweep, the code of its parts from outside, and where its data lies: its file is not needed again."""
+    trials = (trial for cell in cells(sweep) for trial in _searched(cell))
+    own.remember(root.sweeps / sweep.name, (part for trial in trials for part in own.parts_of(trial)))
+    with written_whole(root.sweeps / sweep.name / "sweep.json") as file:
+        file.write_text(sweep.model_dump_json(indent=1))
+    kept = root.sweeps / sweep.name / DATA
+    if root.data == root.path / "data":
+        kept.unlink(missing_ok=True)
+        return
+    inside = root.data.is_relative_to(root.path)  # such a root can be moved
+    with written_whole(kept) as file:
+        file.write_text(str(root.data.relative_to(root.path) if inside else root.data))
 
-    Attributes:
-        what: as a person reads it.
-        done, total: how much of it, where it is counted; else 0.
-        node, process: who is doing it.
-        submitted, time: milliseconds since 1970 when it was submitted, and when this was written.
+
+def names(root: Path) -> list[str]:
+    """The names of the sweeps that were submitted under the root of this path."""
+    return sorted(file.parent.name for file in (root / "sweeps").glob("*/sweep.json"))
+
+
+def recalled(root: Root, name: str) -> Sweep | None:
+    """A sweep as it was submitted last under this root; None if none of that name was.
+
+    Raises:
+        BadInput: its file is damaged.
     """
-
-    what: str
-    done: int = 0
-    total: int = 0
-    node: str
-    process: int
-    submitted: int
-    time: int
-
-
-Note = Callable[[str, int, int], None]
-
-
-@contextlib.contextmanager
-def telling(root: Root, name: str) -> Iterator[Note]:
-    """Gives a function of what, done and total, that keeps what a submit is doing for `stage` until it has ended."""
-    file, submitted = root.sweeps / name / STAGE, now()
-    last = ("", 0.0)
-
-    def note(what: str, done: int, total: int) -> None:
-        nonlocal last
-        at = time.monotonic()
-        if what == last[0] and at < last[1] + PACE and done < total:
-            return
-        last = what, at
-        told = Stage(
-            what=what,
-            done=done,
-            total=total,
-            node=platform.node(),
-            process=os.getpid(),
-            submitted=submitted,
-            time=now(),
-        )
-        with written_whole(file) as temporary:
-            temporary.write_text(told.model_dump_json())
-
-    try:
-        yield note
-    finally:
-        file.unlink(missing_ok=True)
-
-
-def stage(root: Root, name: str) -> Stage | None:
-    """What a submit of a sweep is doing now, on whichever machine; None if none is under way."""
-    folder = root.sweeps / name
-    try:
-        told = Stage.model_validate_json((folder / STAGE).read_bytes())
-    except (FileNotFoundError, ValidationError):
+    if name not in names(root.path):
         return None
-    with locked(folder / "lock", wait=False) as free:
-        return None if free else told
-
-
-def ago(root: Root, name: str, stage: Stage | None) -> float:
-    """Seconds since a sweep was submitted last; 0 if it was not."""
-    if stage is not None:
-        return (now() - stage.submitted) / 1000
+    file = root.sweeps / name / "sweep.json"
     try:
-        return max(0.0, time.time() - (root.sweeps / name / "sweep.json").stat().st_mtime)
-    except FileNotFoundError:
-        return 0.0
+        return Sweep.model_validate_json(file.read_bytes())
+    except ValidationError as error:
+        raise BadInput(f"{file}: damaged ({explain(error)}); delete it and submit the sweep again") from None
+
+
+def remembered(root: Root) -> Iterator[Sweep]:
+    """The sweeps that were submitted under this root, by name.
+
+    Raises:
+        BadInput: a file is damaged.
+    """
+    for name in names(root.path):
+        if (sweep := recalled(root, name)) is not None:
+            yield sweep
+
+
+def _searched(cell: Cell) -> Iterator[Trial]:
+    """The cell's trial, and one for each part that its search may choose."""
+    yield cell.trial
+    for axis, space in cell.search.items():
+        if axis in VARIANT_FIELDS:
+            yield from (cell.trial.having({axis: end}) for end in space.ends())

@@ -24,7 +24,7 @@ from nodes import Nodes
 from sweeping import command, environment, humansim, kill_all
 from tracking_server import TrackingServer
 
-from humansim import plan, results
+from humansim import plan, results, sweep_file
 from humansim.results import Result
 from humansim.root import Root
 
@@ -139,7 +139,7 @@ def _size(sweep: str, only: Sequence[str]) -> int:
 
 
 def _cells(sweep: str, only: Sequence[str]) -> list[Any]:
-    return plan.cells(plan.only(plan.load_sweep(sweep), plan.patterns(list(only))))
+    return plan.cells(plan.only(sweep_file.load_sweep(sweep), plan.patterns(list(only))))
 
 
 def differences(sweep: str, only: Sequence[str], root: Root, calm: Root, store: str) -> list[str]:
@@ -157,7 +157,7 @@ def differences(sweep: str, only: Sequence[str], root: Root, calm: Root, store: 
         if here.scores != there.scores or histories[0] != histories[1] or not answers[0].equals(answers[1]):
             found.append(f"{trial.id}: other bits")
     client = mlflow.MlflowClient(store)
-    experiment = client.get_experiment_by_name(plan.load_sweep(sweep).name)
+    experiment = client.get_experiment_by_name(sweep_file.load_sweep(sweep).name)
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id], max_results=5000)
     ended = Counter((run.data.tags["trial_id"], run.info.status) for run in runs)

@@ -17,10 +17,12 @@ import psutil
 import pytest
 
 from humansim import results
-from humansim.plan import Ledger, load_sweep, plan
+from humansim.ledger import Ledger
+from humansim.plan import plan
 from humansim.results import Result
 from humansim.root import Root
 from humansim.spec import Trial
+from humansim.sweep_file import load_sweep
 
 SMALL = """
 from humansim.spec import Sweep, Trial, Uniform, Variant

@@ -13,7 +13,7 @@ from sweeping import humansim
 from humansim.root import Root
 
 SWEEP = """
-from humansim.plan import load_sweep
+from humansim.sweep_file import load_sweep
 
 SMALL = load_sweep("full_small")
 SWEEP = SMALL.model_copy(update={"name": "rough", "base": SMALL.base.having({"epochs": 12})})

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from humansim.cli import _parser
-from humansim.plan import load_sweep
+from humansim.sweep_file import load_sweep
 
 HERE = Path(__file__).parents[1]
 PAGES = [HERE / "README.md", *sorted((HERE / "docs").glob("*.md"))]

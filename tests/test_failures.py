@@ -16,7 +16,7 @@ from test_launch import finished
 
 from humansim import plan, results
 from humansim.launch import Follow, cluster, on_ray
-from humansim.plan import Ledger
+from humansim.ledger import Ledger
 from humansim.results import Failure, Outcome, Result
 from humansim.root import Root
 from humansim.search import Search
@@ -53,7 +53,7 @@ def launched(root: Root, runner: object, trials: int, **options: object) -> dict
     sweep = Sweep(name="odd", base=Trial(paradigm=Variant("triplet")), grid={"seed": list(range(trials))})
     ended: list[Outcome] = []
     search = Search(sweep, Ledger(root, sweep.name))
-    on_ray.launch(search, root, runner, Follow(ended=ended.append), "odd", **options)
+    on_ray.launch(search, root, runner, Follow(ended=ended.append), "odd", cluster.place(), **options)
     assert len(ended) == len({outcome.trial.id for outcome in ended})
     return {outcome.trial.seed: outcome for outcome in ended}
 

@@ -6,7 +6,7 @@ import pytest
 
 from humansim import results
 from humansim.launch import Follow, attempt, serial
-from humansim.plan import Ledger
+from humansim.ledger import Ledger
 from humansim.results import Failure, Outcome, Result, State
 from humansim.root import Root
 from humansim.search import Search

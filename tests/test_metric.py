@@ -17,12 +17,12 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import humansim
-from humansim import cli, export, plan, results, train
+from humansim import cli, export, plan, results, submitted, train
 from humansim.calibration import p_right, reliability, temperature_of
 from humansim.described import final_metrics, run_name
 from humansim.errors import BadInput
+from humansim.ledger import Asked, Ledger
 from humansim.metric import Metric
-from humansim.plan import Asked, Ledger
 from humansim.root import Root
 from humansim.spec import Sweep, Trial, Variant
 from humansim.tracking import Tracker
@@ -363,7 +363,7 @@ def test_a_sweep_stands_for_its_best_by_validation(root: Root) -> None:
 
     pixels = {"paradigm": [None], "backbone": ["pixels"], "resolution": [16]}
     sweep = Sweep(name="two", base=TUNED, grid=[{"head": ["kept"]}, pixels])
-    plan.remember(sweep, root)
+    submitted.remember(sweep, root)
     validation = {}
     for trial in (TUNED, PLAIN):
         scores = results.last(root, trial).scores
@@ -401,7 +401,7 @@ README = (
 @pytest.fixture
 def shoes(root: Root, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder as the README has it: images, and a root into which `shoes` was swept."""
-    plan.remember(Sweep(name="shoes", base=TUNED), root)
+    submitted.remember(Sweep(name="shoes", base=TUNED), root)
     (tmp_path / "humansim-runs").symlink_to(root.path)
     for name, colour in (("a", "red"), ("b", "blue"), ("query", "orange")):
         Image.new("RGB", (30, 20), colour).save(tmp_path / f"{name}.png")
@@ -475,7 +475,7 @@ def test_a_model_is_logged_to_its_trials_own_run_which_stays_as_it_was(
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     sweep = Sweep(name="shoes", base=TUNED, grid=[{"backbone": ["pixels"], "paradigm": [None]}, {}])
-    plan.remember(sweep, root)
+    submitted.remember(sweep, root)
     for trial in (TUNED, floor := plan.checked(TUNED.having({"paradigm": None, "backbone": "pixels"}))):
         Ledger(root, "shoes").append(Asked("a cell", 0, trial))
     train.run(floor, root, device="cpu")

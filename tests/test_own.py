@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sweeping import environment, humansim, last_json
 
-from humansim import own, plan, train
+from humansim import own, plan, submitted, train
 from humansim.errors import BadInput
 from humansim.plan import REGISTRIES
 from humansim.results import Result
@@ -215,7 +215,7 @@ def test_a_submitted_sweep_is_understood_without_the_flag(tmp_path: Path, root: 
     own._execute("my_more", tmp_path / "away" / "my_more" / "__init__.py", [str(tmp_path / "away" / "my_more")])
     own.load("my_more", "test")
     sweep = Sweep(name="shades", grid=[{"backbone": ["shady", "second"]}])
-    plan.remember(sweep, root)
+    submitted.remember(sweep, root)
     code = "import sys; from humansim import own; from humansim.spec import Variant; own.ask([], sys.argv[1])\n"
     code += "from humansim.plan import REGISTRIES\n"
     code += "for name in ('second', 'shady'): print(REGISTRIES['backbone'].entry(Variant(name)).name)\n"

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from humansim.launch.packing import TIMES, Packer, Place, Share, more, share_of
-from humansim.plan import Ledger
+from humansim.ledger import Ledger
 from humansim.probes import CONTEXT, MARGIN, SHARES
 from humansim.results import Failure, Result
 from humansim.root import Root

@@ -7,12 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from humansim import plan, results
+from humansim import plan, results, sweep_file
 from humansim.errors import BadInput
-from humansim.plan import Asked, Ledger, cells, checked, load_sweep, remember, remembered, wanted
+from humansim.ledger import Asked, Ledger
+from humansim.plan import cells, checked, wanted
 from humansim.results import Failure, Result
 from humansim.root import Root
 from humansim.spec import Choice, Sweep, Trial, Uniform, Variant
+from humansim.submitted import remember, remembered
+from humansim.sweep_file import load_sweep
 
 TRIPLET = Variant("triplet")
 LR = {"lr": Uniform(low=1e-5, high=1e-2, log=True)}
@@ -155,7 +158,7 @@ def test_a_sweep_is_loaded_by_path(file: Path) -> None:
 
 
 def test_every_sweep_that_comes_with_humansim_is_loaded_by_name_and_says_what_it_asks() -> None:
-    names = [path.stem for path in plan.folder_of_sweeps().glob("[!_]*.py")]
+    names = [path.stem for path in sweep_file.folder_of_sweeps().glob("[!_]*.py")]
     assert "demo" in names
     for name in names:
         sweep = load_sweep(name)

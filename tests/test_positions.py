@@ -322,6 +322,13 @@ def test_what_cannot_be_mapped_or_masked_is_refused(facts: Facts, pairs: Tensor)
         metric.distance_map(a[:2], b)
     with pytest.raises(BadInput, match="image: int; give a path"):
         metric.distance_map([3], b)
+    with pytest.raises(BadInput, match=r"image: a numpy array \[48, 64\].*an array \[h, w, 3\]"):
+        metric.distance_map([np.zeros((48, 64), np.uint8)], b)
+    for nothing in ([], torch.zeros(0, 3, 48, 64)):
+        with pytest.raises(BadInput, match="none are given"):
+            metric.distance_map(nothing, nothing)
+        with pytest.raises(BadInput, match="none are given"):
+            metric.distance(nothing, nothing, mask=torch.ones(48, 64))
 
 
 @pytest.mark.parametrize("name", ["layer of tokens", "lpips", "ssim", "ensemble"])

@@ -12,9 +12,10 @@ from humansim.cli import main
 from humansim.fit_sets import choose_fit, count_fit
 from humansim.forecast import Expected
 from humansim.launch.packing import READY, Packer, Place
+from humansim.ledger import Asked, Ledger
 from humansim.lengths import UNSURE, Lengths, counter
 from humansim.material import prepare
-from humansim.plan import Asked, Ledger, checked
+from humansim.plan import checked
 from humansim.probes import Probe, conditions, data_conditions
 from humansim.results import Result
 from humansim.root import Root

@@ -8,8 +8,8 @@ import mlflow
 import pytest
 from sweeping import asked, humansim, kill_all, last_json, start, wait_for
 
-from humansim import plan, results
-from humansim.plan import Ledger
+from humansim import results, sweep_file
+from humansim.ledger import Ledger
 from humansim.results import Outcome, Pruned, Result
 from humansim.root import Root
 
@@ -58,7 +58,7 @@ def calm(file: Path, tmp_path_factory: pytest.TempPathFactory) -> Root:
 
 def outcomes(file: Path, root: Root) -> dict[str, Outcome | None]:
     """Trial id -> how it ended in this sweep."""
-    ledger = Ledger(root, plan.load_sweep(str(file)).name)
+    ledger = Ledger(root, sweep_file.load_sweep(str(file)).name)
     return {one.trial.id: results.load(root, one.trial, one.bar) for one in ledger.read()}
 
 

@@ -11,7 +11,7 @@ from test_search import LR, TRIPLET, asked_by_cell, result
 
 from humansim import plan, results
 from humansim.errors import BadInput
-from humansim.plan import Asked, Ledger
+from humansim.ledger import Asked, Ledger
 from humansim.pruning import pruned_at
 from humansim.results import Failure, Outcome, Pruned, Result, State, held_to
 from humansim.root import Root

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from humansim.errors import BadInput
-from humansim.plan import STARTUP, Ledger, cells, samples
+from humansim.ledger import Ledger
+from humansim.plan import STARTUP, cells, samples
 from humansim.results import Failure, Outcome, Result, Score
 from humansim.root import Root
 from humansim.search import ALIKE, Search

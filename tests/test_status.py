@@ -9,7 +9,7 @@ import pytest
 from test_launch import raises
 from test_search import LR, result
 
-from humansim import plan, results
+from humansim import ledger, plan, results, submitted
 from humansim.cli import main
 from humansim.launch import attempt
 from humansim.root import Root
@@ -30,7 +30,7 @@ def trial(seed: int) -> Trial:
 @pytest.fixture
 def under_way(root: Root) -> Iterator[Root]:
     """Two finished, one failed, one running in its fourth epoch, one killed, one not begun."""
-    plan.remember(SWEEP, root)
+    submitted.remember(SWEEP, root)
     for seed in (0, 1):
         results.save(root, result(trial(seed)).model_copy(update={"seconds": {"train": 10.0, "evaluate": 2.0}}))
     attempt(trial(2), root, raises(MemoryError()), lambda row: None)
@@ -74,12 +74,12 @@ def test_a_pruned_trial_is_no_failure_and_not_among_the_best(root: Root, capsys:
     sweep = SWEEP.model_copy(
         update={"grid": [{}], "search": {"lr": LR}, "samples": 3, "pruner": Variant("MedianPruner")}
     )
-    plan.remember(sweep, root)
+    submitted.remember(sweep, root)
     (cell,) = plan.cells(sweep)
     for index, lr in enumerate((1e-4, 1e-3)):  # the better one is given up
         made = result(plan.checked(cell.trial.having({"lr": lr})))
         made = made.model_copy(update={"history": ({"epoch": 1.0, "validation": 0.5},), "seconds": {"train": 4.0}})
-        plan.Ledger(root, "s").append(plan.Asked(cell.key, index, made.trial, {1: 0.6} if index else None))
+        ledger.Ledger(root, "s").append(ledger.Asked(cell.key, index, made.trial, {1: 0.6} if index else None))
         results.save(root, results.held_to(made, {1: 0.6}) if index else made)
     status = Reader(root).read(sweep)
     assert dict(+status.states) == {"finished": 1, "pruned": 1, "to run": 1}

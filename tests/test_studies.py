@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 from test_pruning import curve
 from test_search import LR, result
 
-from humansim import plan, results, studies
+from humansim import ledger, plan, results, studies, submitted
 from humansim.cli import main
 from humansim.results import Failure, held_to
 from humansim.root import Root
@@ -42,7 +42,7 @@ ENDED = 1_700_000_009_000
 @pytest.fixture
 def under_way(root: Root) -> Iterator[Root]:
     """Of the cell `triplet`: a sample finished, one failed, one given up, one running, one not begun."""
-    plan.remember(SWEEP, root)
+    submitted.remember(SWEEP, root)
     pretrained, cell, *_ = plan.cells(SWEEP)
     seen = result(pretrained.trial).scores[0].model_copy(update={"part": "test", "score": 0.625})  # none to validate on
     results.save(root, result(pretrained.trial).model_copy(update={"scores": (seen,), "finished": ENDED}))
@@ -54,9 +54,9 @@ def under_way(root: Root) -> Iterator[Root]:
         plan.checked(cell.trial.having({"lr": 1e-3, "batch_size": 2 * n, "fit_size": 100, "tuning": tuning}))
         for n, tuning in enumerate(("whole", "lora", "whole", "lora", "whole"), start=1)
     ]
-    ledger = plan.Ledger(root, SWEEP.name)
+    asked = ledger.Ledger(root, SWEEP.name)
     for index, trial in enumerate(trials):
-        ledger.append(plan.Asked(cell.key, index, trial, {2: 0.65} if index == 2 else None))
+        asked.append(ledger.Asked(cell.key, index, trial, {2: 0.65} if index == 2 else None))
     update = {"history": rows, "seconds": {"train": 3.0}, "finished": ENDED}
     results.save(root, result(trials[0]).model_copy(update=update))
     results.save(
@@ -84,7 +84,7 @@ def test_each_sample_stands_as_its_files_say(under_way: Root, tmp_path: Path) ->
         TrialState.RUNNING,
         TrialState.WAITING,
     ]
-    asked = [one.trial for one in plan.Ledger(under_way, "s").read()]
+    asked = [one.trial for one in ledger.Ledger(under_way, "s").read()]
     assert [trial.user_attrs["trial"] for trial in study.trials] == [trial.id for trial in asked]
     assert [trial.number for trial in study.trials] == [0, 1, 2, 3, 4]
     assert [trial.intermediate_values for trial in study.trials] == [

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from humansim import plan, submitted
+from humansim import plan, stage, submitted, sweep_file
 from humansim.cli import main
 from humansim.errors import BadInput
 from humansim.root import Root, locked
@@ -24,24 +24,24 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_name_means_a_file_then_what_comes_along_then_what_was_submitted(root: Root, tmp_path: Path) -> None:
-    plan.remember(SHOES, root)
-    plan.remember(Sweep(name="demo", samples=7), root)
+    submitted.remember(SHOES, root)
+    submitted.remember(Sweep(name="demo", samples=7), root)
     (tmp_path / "demo.py").write_text('from humansim.spec import Sweep\nSWEEP = Sweep(name="demo", samples=9)\n')
     assert submitted.find("demo.py", root.path).sweep.samples == 9
-    assert submitted.find("demo", root.path).sweep == plan.load_sweep("demo")
+    assert submitted.find("demo", root.path).sweep == sweep_file.load_sweep("demo")
     assert submitted.find("shoes", root.path).sweep == SHOES
 
 
 def test_what_is_done_to_a_submitted_sweep_is_done_to_it_as_it_was_submitted(root: Root) -> None:
-    plan.remember(Sweep(name="demo", samples=7), root)
+    submitted.remember(Sweep(name="demo", samples=7), root)
     assert submitted.find("demo", root.path, as_submitted=True).sweep.samples == 7
     assert submitted.the("demo", root).samples == 7
 
 
 def test_it_is_said_which_of_two_is_meant_where_they_differ(root: Root) -> None:
-    plan.remember(plan.load_sweep("demo"), root)
+    submitted.remember(sweep_file.load_sweep("demo"), root)
     assert submitted.find("demo", root.path, root.path / "data").notes == ()
-    plan.remember(Sweep(name="demo", samples=7), root)
+    submitted.remember(Sweep(name="demo", samples=7), root)
     (note,) = submitted.find("demo", root.path, root.path / "data").notes
     assert note.startswith("demo as it comes with humansim: what was submitted")
     (note,) = submitted.find("demo", root.path, root.path / "data", as_submitted=True).notes
@@ -51,7 +51,7 @@ def test_it_is_said_which_of_two_is_meant_where_they_differ(root: Root) -> None:
 def test_a_file_beside_that_is_not_read_is_named(root: Root, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"unknown sweep 'shoe'. Known: demo, .*; or give a path"):
         submitted.find("shoe", root.path)
-    plan.remember(SHOES, root)
+    submitted.remember(SHOES, root)
     with pytest.raises(BadInput, match=r"unknown sweep 'shoe'; did you mean shoes\?"):
         submitted.find("shoe", root.path)
     (tmp_path / "shoe.py").touch()
@@ -64,7 +64,7 @@ def test_a_file_beside_that_is_not_read_is_named(root: Root, tmp_path: Path) -> 
 
 
 def test_a_sweep_that_was_not_submitted_is_named_with_what_to_do(root: Root) -> None:
-    plan.remember(SHOES, root)
+    submitted.remember(SHOES, root)
     with pytest.raises(BadInput, match=r"no sweep 'shoos' was submitted under .*; did you mean shoes\?"):
         submitted.the("shoos", root)
     with pytest.raises(BadInput, match=r"no sweep 'demo' was submitted under .*; humansim sweep demo submits it"):
@@ -74,7 +74,7 @@ def test_a_sweep_that_was_not_submitted_is_named_with_what_to_do(root: Root) -> 
 def test_the_data_of_a_submitted_sweep_is_looked_for_where_it_was(
     root: Root, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan.remember(SHOES, root)  # with tmp_path / "data"
+    submitted.remember(SHOES, root)  # with tmp_path / "data"
     found = submitted.find("shoes", root.path)
     assert found.root == root
     assert f"data from {root.data}, as it was submitted" in found.notes[0]
@@ -86,7 +86,7 @@ def test_the_data_of_a_submitted_sweep_is_looked_for_where_it_was(
 def test_a_root_can_be_moved_with_the_data_in_it(tmp_path: Path) -> None:
     for name in ("data", "mine"):  # the root's own folder, and another in it
         there = Root.at(tmp_path / name / "there", tmp_path / name / "there" / name)
-        plan.remember(SHOES, there)
+        submitted.remember(SHOES, there)
         moved = there.path.rename(tmp_path / name / "moved")
         assert submitted.find("shoes", moved).root == Root.at(moved, moved / name)
 
@@ -103,7 +103,7 @@ def test_data_that_was_not_there_is_not_remembered(tmp_path: Path, root: Root) -
 
 
 def test_the_data_folder_changes_no_trial(root: Root, tmp_path: Path) -> None:
-    plan.remember(SHOES, root)
+    submitted.remember(SHOES, root)
     one, two = (submitted.find("shoes", root.path, data).root for data in (None, tmp_path))
     assert one.data != two.data
     assert [t.id for t in plan.plan(SHOES, one).known] == [t.id for t in plan.plan(SHOES, two).known]
@@ -112,7 +112,7 @@ def test_the_data_folder_changes_no_trial(root: Root, tmp_path: Path) -> None:
 def test_every_command_knows_a_submitted_sweep_by_its_name_and_finds_its_data(
     judgements: Path, root: Root, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plan.remember(SHOES, replace(root, data=judgements.parent))
+    submitted.remember(SHOES, replace(root, data=judgements.parent))
     where = ["--root", str(root.path)]
     for name in ("plan", "status", "studies", "weights list"):
         assert main([*name.split(), "shoes", *where]) == 0, capsys.readouterr().err
@@ -127,9 +127,9 @@ def test_every_command_knows_a_submitted_sweep_by_its_name_and_finds_its_data(
 
 
 def test_while_a_sweep_is_submitted_status_says_what_is_done(root: Root, capsys: pytest.CaptureFixture[str]) -> None:
-    plan.remember(SHOES, root)
+    submitted.remember(SHOES, root)
     shown = ["status", "shoes", "--root", str(root.path)]
-    with locked(root.sweeps / "shoes" / "lock", wait=True), submitted.telling(root, "shoes") as note:
+    with locked(root.sweeps / "shoes" / "lock", wait=True), stage.telling(root, "shoes") as note:
         note("decoding images", 300, 1000)
         assert main(shown) == 0
         said = capsys.readouterr().out
@@ -138,7 +138,7 @@ def test_while_a_sweep_is_submitted_status_says_what_is_done(root: Root, capsys:
         note("starting Ray", 0, 0)
         assert main([*shown, "--json"]) == 0
         assert json.loads(capsys.readouterr().out)[0]["stage"]["what"] == "starting Ray"
-        note(submitted.RUNNING, 0, 0)
+        note(stage.RUNNING, 0, 0)
         assert main(shown) == 0
         assert "running trials, none has begun yet" in capsys.readouterr().out
     assert main(shown) == 0
@@ -146,8 +146,23 @@ def test_while_a_sweep_is_submitted_status_says_what_is_done(root: Root, capsys:
 
 
 def test_what_a_killed_submit_left_is_not_taken_for_one_that_is_under_way(root: Root) -> None:
-    plan.remember(SHOES, root)
-    with submitted.telling(root, "shoes") as note:
+    submitted.remember(SHOES, root)
+    file = root.sweeps / "shoes" / stage.FILE
+    with stage.telling(root, "shoes") as note:
         note("starting Ray", 0, 0)
-        assert (root.sweeps / "shoes" / submitted.STAGE).exists()
-        assert submitted.stage(root, "shoes") is None  # nobody holds the lock
+        left = file.read_bytes()
+        assert stage.current(root, "shoes") is not None
+    file.write_bytes(left)
+    with locked(file.with_name(stage.LOCK), wait=True, shared=True):  # as by another who looks at the same moment
+        assert stage.current(root, "shoes") is None  # nobody holds the lock
+    with locked(file.with_name("lock"), wait=True), stage.telling(root, "shoes"):
+        assert stage.current(root, "shoes") is None  # the next submit has said nothing yet
+    assert not file.exists()
+
+
+def test_a_note_that_cannot_be_written_costs_the_sweep_nothing(root: Root) -> None:
+    submitted.remember(SHOES, root)
+    with stage.telling(root, "shoes") as note:
+        (root.sweeps / "shoes" / stage.FILE).mkdir()  # so that nothing takes its place
+        note("starting Ray", 0, 0)
+        (root.sweeps / "shoes" / stage.FILE).rmdir()

@@ -30,7 +30,7 @@ from sweeping import (
     wait_for,
 )
 
-from humansim import plan, results, train
+from humansim import plan, results, sweep_file, train
 from humansim.results import Result
 from humansim.root import Root
 from humansim.spec import Variant
@@ -234,7 +234,7 @@ def test_363_cells_come_out_of_eleven_passes(tmp_path: Path) -> None:
     root = Root.at(tmp_path / "root")
     done = humansim("sweep", "pretrained_small", "--root", str(root.path), "--json")
     assert done.returncode == 0, done.stderr
-    every = plan.plan(plan.load_sweep("pretrained_small"), root).known
+    every = plan.plan(sweep_file.load_sweep("pretrained_small"), root).known
     found = [results.load(root, trial) for trial in every]
     assert len(found) == 11
     cells = {(str(r.trial.backbone), s.set, s.measure) for r in found for s in r.scores if s.part == "test"}

@@ -7,7 +7,7 @@ import pytest
 import torch
 from sweeping import humansim, last_json, reported
 
-from humansim import plan
+from humansim import plan, sweep_file
 from humansim.backbones import backbone
 from humansim.paradigms import paradigm
 from humansim.published import BACKBONES, BASE_MODELS, PARADIGMS, RELEASES, SELF_SUPERVISED, SUPERVISED, TABLE_B1
@@ -67,7 +67,7 @@ def test_the_names_are_registered() -> None:
 def test_a_sweep_has_the_thesis_number_of_fine_tunings_beside_the_eight_as_pretrained(
     name: str, fine_tunings: int
 ) -> None:
-    cells = plan.cells(plan.load_sweep(name))
+    cells = plan.cells(sweep_file.load_sweep(name))
     trained = [cell.trial for cell in cells if cell.trial.paradigm is not None]
     assert len(trained) == len({trial.id for trial in trained}) == fine_tunings
     assert len(cells) == fine_tunings + 8
@@ -98,7 +98,7 @@ def test_a_miniature_is_of_its_base_models_kind(name: str) -> None:
 
 
 SLICE = """
-from humansim.plan import load_sweep
+from humansim.sweep_file import load_sweep
 from humansim.published import PARADIGMS
 from humansim.sources.study import SETS
 
@@ -122,8 +122,8 @@ def test_every_model_paradigm_and_set_in_small_finishes_once_and_lands_in_mlflow
     experiment = client.get_experiment_by_name("slice")
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id], max_results=1000)
-    expected = {trial.id for trial in plan.plan(plan.load_sweep(str(file)), root).known}
-    assert expected < {cell.trial.id for cell in plan.cells(plan.load_sweep("full_small"))}
+    expected = {trial.id for trial in plan.plan(sweep_file.load_sweep(str(file)), root).known}
+    assert expected < {cell.trial.id for cell in plan.cells(sweep_file.load_sweep("full_small"))}
     assert len(runs) == len(expected) == count
     assert {run.data.tags["trial_id"] for run in runs} == expected
     assert {run.info.status for run in runs} == {"FINISHED"}

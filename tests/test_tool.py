@@ -11,7 +11,7 @@ import pytest
 from sweeping import environment
 from test_answers import answers_of, result_of
 
-from humansim import cli_help, plan, results, tables
+from humansim import cli_help, plan, results, submitted, tables
 from humansim.cli import _parser, main
 from humansim.doctor import HELD, SEEN, TRIES, _locks, checks
 from humansim.root import Root
@@ -74,17 +74,17 @@ A, B = (Trial(source=Variant("table", name="x"), backbone=Variant(name)) for nam
 
 
 @pytest.fixture
-def submitted(root: Root) -> Root:
+def swept(root: Root) -> Root:
     """A sweep of two models that has finished."""
-    plan.remember(Sweep(name="two", base=A, grid={"backbone": ["pixels", "efficientnet_lite0"]}), root)
+    submitted.remember(Sweep(name="two", base=A, grid={"backbone": ["pixels", "efficientnet_lite0"]}), root)
     for trial in (A, B):
         results.save(root, result_of(trial, answers_of(trial)))
         answers_of(trial).to_parquet(results.folder(root, trial) / results.ANSWERS)
     return root
 
 
-def test_compare_gives_the_paired_difference_of_each_set(submitted: Root, capsys: pytest.CaptureFixture[str]) -> None:
-    there = ["--root", str(submitted.path), "--json"]
+def test_compare_gives_the_paired_difference_of_each_set(swept: Root, capsys: pytest.CaptureFixture[str]) -> None:
+    there = ["--root", str(swept.path), "--json"]
     assert main(["compare", "pixels", "efficientnet_lite0", "--sweep", "two", *there]) == 0
     by_name = json.loads(capsys.readouterr().out)
     assert main(["compare", A.id[:8], B.id[:8], *there]) == 0
@@ -115,7 +115,7 @@ def test_equals_on_validation_are_counted_and_the_first_to_finish_is_taken(
     again = tuned[0].having({"seed": 1})
     axes = {"backbone": ["efficientnet_lite0"], "paradigm": ["triplet"], "lr": [1e-3, 1e-4, 1e-5]}
     grid = [{"backbone": ["pixels"]}, {**axes, "seed": [0, 1]}]
-    plan.remember(Sweep(name="tied", base=A, grid=grid), root)
+    submitted.remember(Sweep(name="tied", base=A, grid=grid), root)
     for finished, trial in zip((5, 4, 3, 2, 1), (A, *tuned, again), strict=True):
         answers = answers_of(A if trial == A else B)
         results.save(root, result_of(trial, answers).model_copy(update={"finished": finished, "history": ()}))
@@ -149,7 +149,7 @@ def _differences(one: pd.DataFrame, two: pd.DataFrame) -> dict[str, float]:
     ],
 )
 def test_compare_says_what_it_did_not_find(
-    submitted: Root, a: str, b: str, message: str, capsys: pytest.CaptureFixture[str]
+    swept: Root, a: str, b: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["compare", a, b, "--sweep", "two", "--root", str(submitted.path)]) == 2
+    assert main(["compare", a, b, "--sweep", "two", "--root", str(swept.path)]) == 2
     assert message in capsys.readouterr().err

@@ -12,10 +12,11 @@ from mlflow.entities import Run
 from humansim import backlog, results
 from humansim.described import cell_name, final_metrics, run_name
 from humansim.errors import BadInput
-from humansim.plan import base_of, cells, checked, folder_of_sweeps, load_sweep, spelt_out
+from humansim.plan import base_of, cells, checked, spelt_out
 from humansim.results import Failure, Result, Score, held_to
 from humansim.root import Root
 from humansim.spec import Sweep, Trial, Uniform, Variant
+from humansim.sweep_file import folder_of_sweeps, load_sweep
 from humansim.tracking import Tracker, how_to_open, tracking_uri
 
 BASE = Trial(resolution=64)

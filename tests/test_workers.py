@@ -12,7 +12,7 @@ import torch.distributed as group
 import torch.multiprocessing as processes
 from sweeping import humansim, last_json
 
-from humansim import plan, results, train, workers
+from humansim import plan, results, sweep_file, train, workers
 from humansim.errors import BadInput
 from humansim.pruning import Bar
 from humansim.results import Pruned, Result
@@ -161,7 +161,7 @@ def test_ray_starts_the_workers_of_a_trial_and_hears_of_its_failure(tmp_path: Pa
     assert done.returncode == 1, done.stderr
     assert last_json(done)["states"] == {"finished": 1, "failed": 1, "to run": 0}
     root = Root.at(tmp_path / "root")
-    diverged, two = plan.plan(plan.load_sweep(str(file)), root).known
+    diverged, two = plan.plan(sweep_file.load_sweep(str(file)), root).known
     failure = results.load(root, diverged)
     assert isinstance(failure, results.Failure)
     assert (failure.kind, "try a lower learning rate" in failure.reason) == ("diverged", True)

@@ -17,8 +17,8 @@ from ray import tune
 from ray.exceptions import OutOfMemoryError, RayActorError
 
 from humansim.launch import Follow, Runner
-from humansim.launch.cluster import first_place
 from humansim.launch.feed import RETRIES, Feed
+from humansim.launch.packing import Place
 from humansim.launch.trainable import trainable
 from humansim.root import Root
 from humansim.search import Search
@@ -33,20 +33,19 @@ def launch(
     runner: Runner,
     follow: Follow,
     name: str,
+    place: Place,
     peak: Callable[[Trial], int | None] = lambda trial: None,
     patience: float = PATIENCE,
-    waiting: Callable[[], None] = lambda: None,
 ) -> None:
     """Runs all that the search asks for on the connected cluster.
 
     Args:
         name: of the folder for Tune's own files under the root, gone afterwards.
+        place: what the cluster's nodes are (`cluster.first_place`).
         peak: bytes of memory that a trial is known to need, None if that is not known.
         patience: seconds without a sign of life (an epoch, images embedded) after which a trial has hung.
-        waiting: called if the cluster has no node yet that can run trials.
     """
     _mend_tune()
-    place = first_place(waiting)
     scratch = root.path / "ray" / name
     shutil.rmtree(scratch, ignore_errors=True)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # how trials fail is the follower's to show
