@@ -169,8 +169,8 @@ def _named(text: str, root: "Root", sweep: "Sweep | None") -> "tuple[list[Result
     found = [one for one in ended if isinstance(one, results.Result)]
     if by_id := [one for one in found if len(text) >= 4 and one.trial.id.startswith(text)]:
         return _seeds(by_id[0].trial, root), 1
-    best, tied = _best(text, found, sweep)
-    return _seeds(best.trial, root), tied
+    chosen, tied = _best(text, found, sweep)
+    return _seeds(chosen.trial, root), tied
 
 
 def _of_id(text: str, root: "Root") -> "Result":
@@ -195,11 +195,11 @@ def _seeds(trial: "Trial", root: "Root") -> "list[Result]":
 
 
 def _best(text: str, found: "Iterable[Result]", sweep: "Sweep") -> "tuple[Result, int]":
-    """The best on validation of those that are like a text; of equals, the one that finished first, and how many there
-    are, whatever their seeds."""
+    """The best on validation of those that are like a text, and how many are as good (`results.best`)."""
     import fnmatch
 
     from humansim.errors import BadInput
+    from humansim.results import best
     from humansim.spec import near
 
     found = list(found)
@@ -218,6 +218,6 @@ def _best(text: str, found: "Iterable[Result]", sweep: "Sweep") -> "tuple[Result
         how = "a fine-tuned one needs paradigm=..., or paradigm='*'" if alone else "humansim plan lists its cells"
         others = near(wanted.get("backbone", ""), sorted({str(one.trial.backbone) for one in found}))
         raise BadInput(f"{text!r}: nothing like that has finished in {sweep.name}; {how}{others}")
-    best = min(fits, key=lambda one: (-one.mean("validation") if one.mean("validation") >= 0 else 1.0, one.finished))
-    equals = {one.trial.having({"seed": 0}).id for one in fits if one.mean("validation") == best.mean("validation")}
-    return best, max(1, len(equals))
+    chosen, tied = best(fits)
+    assert chosen is not None
+    return chosen, tied

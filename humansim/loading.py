@@ -1,6 +1,7 @@
 """`humansim.load(x)`: a trial, an MLflow run or model, a sweep's best, or an exported folder, as a `Metric`."""
 
 import contextlib
+import math
 import os
 import re
 from pathlib import Path
@@ -75,8 +76,7 @@ def _root(path: str | Path | None) -> Root:
 
 
 def best_of(sweep: str, root: Root) -> str:
-    """The id of a sweep's best trial: the highest validation score, mean over all sets of the source; of equals, the
-    one that finished first, as `humansim compare` and the analysis have it.
+    """The id of a sweep's best trial (`results.best`) by the validation score, mean over all sets of the source.
 
     A cell's own choice is by the sets that it was fitted on; among cells only what all have in common can be compared.
 
@@ -91,18 +91,19 @@ def best_of(sweep: str, root: Root) -> str:
     found = plan.known_trials(chosen, plan.cells(chosen), root)
     trials = dict.fromkeys(one.trial for asked in found.values() for one in asked)
     finished = [one for trial in trials if isinstance(one := results.last(root, trial), Result)]
-    rated = [(rating, one) for one in finished if (rating := _validation(one)) is not None]
-    if not rated:
+    rated = [one for one in finished if not math.isnan(_validation(one))]
+    best, _ = results.best(rated, _validation)
+    if best is None:
         raise BadInput(f"sweep {sweep}: no trial with a validation score has finished; name a trial")
-    sources = {str(one.trial.source) for _, one in rated}
+    sources = {str(one.trial.source) for one in rated}
     if len(sources) > 1:
         raise BadInput(f"sweep {sweep}: its trials are of several sources ({', '.join(sorted(sources))}); name a trial")
-    return max(rated, key=lambda pair: (pair[0], -pair[1].finished))[1].trial.id
+    return best.trial.id
 
 
-def _validation(result: Result) -> float | None:
+def _validation(result: Result) -> float:
     scores = [s.score for s in result.scores if s.part == "validation" and s.measure == result.measure]
-    return sum(scores) / len(scores) if scores else None
+    return sum(scores) / len(scores) if scores else math.nan
 
 
 def _of_trial(id_: str, root: Root) -> Metric:

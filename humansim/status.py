@@ -120,9 +120,7 @@ class Reader:
             states[str(State.TO_RUN)] += plan.wanted(found.sweep, cell) - len(trials)
             ended = (self.ended.get(trial.id) for trial, state in trials if state is State.FINISHED)
             finished += [one for one in ended if isinstance(one, Result) and one.mean("validation") >= 0]
-        best = min(finished, key=lambda one: (-one.mean("validation"), one.finished), default=None)
-        equals = [one for one in finished if best is not None and one.mean("validation") == best.mean("validation")]
-        return Group(backbone, paradigm, states, best, len({one.trial.having({"seed": 0}).id for one in equals}))
+        return Group(backbone, paradigm, states, *results.best(finished))
 
 
 def _left(states: Counter[str], outcomes: Iterable[Outcome]) -> float | None:
