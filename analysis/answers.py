@@ -287,6 +287,12 @@ def chosen(trials: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     return trials[trials["cell"].isin(best["cell"])]
 
 
+def equals(trials: pd.DataFrame, validation: float) -> int:
+    """How many cells have just this validation score by their lowest seed, by which they are chosen."""
+    first = trials.sort_values("seed").drop_duplicates("cell") if "seed" in trials else trials.drop_duplicates("cell")
+    return int((first["validation"] == validation).sum())
+
+
 def _check_same(known: _Sheet, origin: str, result: Result) -> None:
     """Refuses a second outcome of one trial that is not the first one's."""
     one, two = known.result, result

@@ -1,15 +1,18 @@
 """What fine-tuning gained over each backbone as it came, on the same test triplets.
 
-Of a backbone's fine-tuned cells the one that counts is the best on validation: the test part has chosen nothing. It is
-compared, as `humansim compare` does it, with the backbone that it was fine-tuned from, under the same protocol and read
-in the same way: paired, on the sets that both answered, resampled by query images.
+Of a backbone's fine-tuned cells the one that counts is the best on validation: the test part has chosen nothing. Only
+cells that fit on the same sets are chosen among, for validation is scored on these. The best is compared with the
+backbone that it was fine-tuned from, under the same protocol and read in the same way: paired, on the sets that both
+answered, resampled by query images, as `humansim compare` does it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
-from analysis.answers import Answers, chosen
+from analysis.answers import Answers, chosen, equals
 from analysis.compared import reading, sets_of
 from analysis.stats import Estimate, estimate, mean, would_tell
 
@@ -23,21 +26,28 @@ class Gain:
     Attributes:
         model: the backbone.
         cell, before: of the fine-tuned one, and of the backbone as it came.
+        protocol: of both.
+        contaminated: the fine-tuned one was fitted on what it is tested on.
         sets: that both answered.
         validation: score of the fine-tuned one's lowest seed.
-        tied: how many of the backbone's fine-tuned cells have just this validation score.
+        tied: how many of the fine-tuned cells that it was chosen among have just this validation score; 0 if none has
+            one, and it is the first to finish.
         score, came: test scores, means over sets and repeats.
+        floor: the best floor's score on the same sets under the same protocol, NaN without one.
         difference: score minus came, paired.
     """
 
     model: str
     cell: str
     before: str
+    protocol: str
+    contaminated: bool
     sets: tuple[str, ...]
     validation: float
     tied: int
     score: float
     came: float
+    floor: float
     difference: Estimate
 
     @property
@@ -46,42 +56,124 @@ class Gain:
         low, high = self.difference.interval()
         if low > 0 or high < 0:
             said = "it helped" if low > 0 else "it did harm"
+        elif low == high == 0:
+            said = "the same credit"
         elif (enough := would_tell(self.difference)) is not None:
             said = f"undecided: to tell an effect of this size takes {enough} (there are {self.difference.n:,})"
         else:
-            said = "no difference" if self.difference.value == 0 else "too few queries to tell"
+            said = "undecided: too few queries to tell"
+        said = f"{said}, fitted on what it is tested on" if self.contaminated else said
         return said + ("; of one training, which says nothing of other seeds" if self.difference.repeats == 1 else "")
 
 
 def gains(trials: pd.DataFrame, answers: Answers) -> list[Gain]:
-    """One for each backbone, protocol and reading that was evaluated both as it came and fine-tuned."""
+    """One for each backbone, protocol, reading and data to fit on that was evaluated as it came and fine-tuned."""
     if "paradigm" not in trials or not trials["paradigm"].notna().any():
         return []
     rows = trials.assign(reading=reading)
+    fit_on = rows["fit_on"].astype(object) if "fit_on" in rows else pd.Series(None, rows.index, dtype=object)
+    rows = rows.assign(fit_on=fit_on.fillna(""))
     came = {alike: one.iloc[0] for alike, one in rows[rows["paradigm"].isna()].groupby(ALIKE)}
     found = []
-    for alike, tuned in rows[rows["paradigm"].notna()].groupby(ALIKE):
-        if (before := came.get(alike)) is None:
+    for alike, tuned in rows[rows["paradigm"].notna()].groupby([*ALIKE, "fit_on"]):
+        if (before := came.get(alike[:-1])) is None:
             continue
         best = chosen(tuned, ALIKE)
-        sets = sets_of(answers, rows[rows["cell"].isin([before["cell"], best["cell"].iloc[0]])])
+        first = best.sort_values("seed").iloc[0]
+        sets = sets_of(answers, rows[rows["cell"].isin([before["cell"], first["cell"]])])
         if not sets:
             continue
-        first = tuned.sort_values("seed").drop_duplicates("cell")
-        validation = first.loc[first["cell"] == best["cell"].iloc[0], "validation"].iloc[0]
-        after = mean([(best["cell"].iloc[0], best["measure"].iloc[0])], sets)
+        after = mean([(first["cell"], first["measure"])], sets)
         as_it_came = mean([(before["cell"], before["measure"])], sets)
+        floors = floors_of(rows[rows["protocol"] == first["protocol"]], answers, sets)
         found.append(
             Gain(
                 model=str(before["model"]),
-                cell=best["cell"].iloc[0],
-                before=before["cell"],
+                cell=str(first["cell"]),
+                before=str(before["cell"]),
+                protocol=str(first["protocol"]),
+                contaminated=bool(first["contaminated"]),
                 sets=tuple(sets),
-                validation=float(validation),
-                tied=max(1, int((first["validation"] == validation).sum())),
+                validation=float(first["validation"]),
+                tied=equals(tuned, float(first["validation"])),
                 score=estimate(answers, after, resamples=1).value,
                 came=estimate(answers, as_it_came, resamples=1).value,
+                floor=max(floors.values(), default=np.nan),
                 difference=estimate(answers, after - as_it_came),
             )
         )
     return found
+
+
+@dataclass(frozen=True)
+class Leader:
+    """The model that is best on validation under a protocol, fine-tuned or not, and what its score stands beside.
+
+    Attributes:
+        cell, model, kind, protocol: which it is.
+        validation: its score there; `tied` models have just this.
+        score: its test score, over the sets that it answered.
+        came: test score of its backbone as it came, read in the same way; None if it is that itself, or was not run.
+        floors: model -> test score, on the same sets under the same protocol.
+        fresh, best: of a fresh judge, NaN if unknown, and the best possible.
+    """
+
+    cell: str
+    model: str
+    kind: str
+    protocol: str
+    validation: float
+    tied: int
+    score: Estimate
+    came: float | None
+    floors: dict[str, float]
+    fresh: float
+    best: float
+
+
+def leaders(trials: pd.DataFrame, answers: Answers) -> list[Leader]:
+    """One for each protocol in which all were validated on the same sets, if any has a validation score."""
+    found = []
+    rows = trials.assign(reading=reading)
+    for protocol, some in rows.groupby("protocol"):
+        if "fit_on" in some and some["fit_on"].notna().any():
+            continue
+        best = chosen(some, ["protocol"])
+        first = (best.sort_values("seed") if "seed" in best else best).iloc[0]
+        sets = sets_of(answers, best)
+        if np.isnan(first["validation"]) or not sets:
+            continue
+        untuned = some[some["paradigm"].isna()] if "paradigm" in some else some
+        own = untuned[(untuned["model"] == first["model"]) & (untuned["reading"] == first["reading"])]
+        own = own[own["cell"] != first["cell"]]
+        people = answers.people().loc[sets].mean(skipna=False)
+        found.append(
+            Leader(
+                cell=str(first["cell"]),
+                model=str(first["model"]),
+                kind=str(first["kind"]),
+                protocol=str(protocol),
+                validation=float(first["validation"]),
+                tied=equals(some, float(first["validation"])),
+                score=estimate(answers, mean([(first["cell"], first["measure"])], sets)),
+                came=_on_test(own.iloc[0], answers, sets) if len(own) else None,
+                floors=floors_of(some, answers, sets),
+                fresh=float(people["fresh_judge"]),
+                best=float(people["best"]),
+            )
+        )
+    return found
+
+
+def floors_of(some: pd.DataFrame, answers: Answers, sets: Sequence[str]) -> dict[str, float]:
+    """Model -> test score of the floors among these trials that were evaluated on all of these sets."""
+    floors = some[some["kind"] == "floor"].drop_duplicates("cell")
+    return {
+        str(row["model"]): _on_test(row, answers, sets)
+        for trial, row in floors.iterrows()
+        if set(sets) <= set(sets_of(answers, floors.loc[[trial]]))
+    }
+
+
+def _on_test(row: "pd.Series[str]", answers: Answers, sets: Sequence[str]) -> float:
+    return estimate(answers, mean([(row["cell"], row["measure"])], sets), resamples=1).value

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 
     from analysis.answers import Answers
     from analysis.figures import Embedded
-    from analysis.report import Section, Store, Swept
+    from analysis.report import Section
+    from analysis.report.made import Store, Swept
     from humansim.results import Result
     from humansim.root import Root
     from humansim.spec import Sweep, Variant
@@ -115,7 +116,7 @@ def _name(given: str) -> str:
 
 def _stores(names: list[str], uris: list[str]) -> "dict[str, dict[str, Store]]":
     """Sweep -> tracking URI -> what is in that store of it; each sweep has to be in one of them."""
-    from analysis.report import Store
+    from analysis.report.made import Store
     from humansim import tracked
     from humansim.errors import BadInput
     from humansim.tracking import how_to_open
@@ -148,7 +149,7 @@ def _check_replaceable(out: Path, files: tuple[str, ...]) -> None:
 
 def _swept(name: str, roots: "list[Root]", stores: "dict[str, Store]", trials: "pd.DataFrame") -> "Swept":
     """How far a sweep has come, from its definition and the trials that were read."""
-    from analysis.report import Swept
+    from analysis.report.made import Swept
     from humansim import submitted, sweep_file
     from humansim.errors import BadInput
     from humansim.spec import digest
@@ -239,8 +240,9 @@ def gallery(
 ) -> "tuple[list[Section], list[str]]":
     """The triplets on which models and people disagree most, where their images are at hand; what is not."""
     from analysis.gallery import compared, disagreements, groups
+    from analysis.report.form import percent
     from analysis.report.gallery import Wall, section
-    from analysis.report.tables import labels, percent
+    from analysis.report.tables import labels
     from humansim.errors import BadInput
 
     left_out = "The gallery of triplets on which models and people disagree most is left out: "

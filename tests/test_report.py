@@ -17,14 +17,14 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
-from test_answers import BASE, PRETRAINED, TUNED, made
 
 from analysis import report
-from analysis.answers import Answers, cells, gathered
+from analysis.answers import Answers
 from analysis.gallery import MOST
-from analysis.hypotheses import HYPOTHESES, verdicts
+from analysis.hypotheses import HYPOTHESES
 from analysis.planted import planted
 from analysis.report import gallery
+from analysis.report.made import Store, Swept
 from analysis.stats import Estimate, estimate, mean
 from analysis.verdict import Verdict, evidence, judge, within_family
 from humansim.errors import BadInput
@@ -118,14 +118,14 @@ def wall(folder: Path, name: str, simulated: bool = True) -> gallery.Wall:
 
 def written(folder: Path, simulated: bool = True) -> Path:
     trials, answers = study(simulated)
-    store = report.Store(
+    store = Store(
         "sqlite:////x/mlflow.db",
         "mlflow ui --backend-store-uri sqlite:////x/mlflow.db",
         "http://127.0.0.1:5000/#/experiments/1",
         {trial: f"{i:032x}" for i, trial in enumerate(trials.index)},
     )
     lacking = (("resnet50 triplet, to run", 9),)
-    sweep = report.Swept(
+    sweep = Swept(
         "thesis_heldout", "Does it gain & last?", "0123456789abcdef", "humansim sweep x", 70, 61, lacking, (store,)
     )
     report.write(
@@ -250,68 +250,6 @@ def test_every_number_of_the_verdicts_is_the_verdicts_own(page: Element, folder:
         assert exact.loc[number, ["effect", "low", "high", "p"]].tolist() == pytest.approx(
             [verdict.effect, low, high, verdict.p], rel=1e-12, nan_ok=True
         )
-
-
-@pytest.fixture(scope="module")
-def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A report on somebody's own judgements: pixels, a backbone as it came, and two margins, one with two seeds."""
-    shared = {"split": "trial", "contaminated": False, "test": {"images": 40}, "images": {"test": 40}}
-    some = [PRETRAINED, BASE, *TUNED, BASE.having({"paradigm": "triplet", "paradigm.margin": 0.7})]
-    trials, answers = gathered(made(trial, shared=shared, device="cpu (x86_64)") for trial in some)
-    folder = tmp_path_factory.mktemp("own")
-    report.write(trials, answers, verdicts(trials, answers), folder)
-    return folder
-
-
-def test_on_ones_own_judgements_the_summary_says_what_fine_tuning_gained(own: Path) -> None:
-    """Paired, as `humansim compare` has it, by what was best on validation."""
-    trials, answers = gathered(made(trial) for trial in (BASE, *TUNED))
-    (tuned,), (came,) = (cells(trials.loc[[trial.id]]) for trial in (TUNED[0], BASE))
-    wanted = estimate(answers, mean([tuned], answers.sets) - mean([came], answers.sets))
-    (row,) = pd.read_csv(own / "data" / "gains.csv").to_dict("records")
-    low, high = wanted.interval()
-    numbers = [row[name] for name in ("effect", "low", "high", "p", "n")]
-    summary = (own / report.TEXT).read_text().replace("\\", "").partition("## Summary")[2].partition("## ")[0]
-    if row["cell"] == tuned[0]:
-        assert numbers == pytest.approx([wanted.value, low, high, wanted.p(), wanted.n])
-    gain = f"{signed(row['effect'])} points of 2AFC [{signed(row['low'])}, {signed(row['high'])}]"
-    assert f"Fine-tuned minus pretrained on test, efficientnet_lite0: {gain}" in summary
-    assert row["says"] in summary
-    assert "on validation is " in summary
-    assert "the floor pixels " in summary
-    assert "a fresh judge " in summary
-    assert "Fit and test share 40 of 40 images: scores after fine-tuning are of new judgements" in summary
-
-
-def test_without_fine_tuning_the_summary_says_which_model_is_best_as_it_comes(tmp_path: Path) -> None:
-    trials, answers = gathered(made(trial) for trial in (PRETRAINED, BASE))
-    report.write(trials, answers, verdicts(trials, answers), tmp_path)
-    summary = (tmp_path / report.TEXT).read_text().partition("## Summary")[2].partition("## ")[0].replace("\\", "")
-    assert "The best model as it comes is efficientnet_lite0: " in summary
-    assert "Fine-tuned minus pretrained" not in summary
-    assert "nine hypotheses" in summary
-
-
-def test_on_ones_own_judgements_the_studys_hypotheses_are_one_line(own: Path) -> None:
-    """Nothing can test them: no row, no section, no figure; the exact table says so of each."""
-    for name in (report.PAGE, report.TEXT, report.LATEX):
-        told = (own / name).read_text()
-        assert "undecided: Cosine" not in told
-        assert "H3. " not in told
-        assert "large vision models" not in told.lower()
-    assert "on these judgements: H1, H2, H3, H4, H5, H6, H7, H8, H9." in (own / report.PAGE).read_text()
-    exact = pd.read_csv(own / "data" / "verdicts.csv")
-    assert exact["outcome"].tolist() == ["untested"] * 9
-    assert exact["tested_on"].tolist() == ["nothing"] * 9
-    assert not list((own / "figures").glob("effects*"))
-
-
-def test_one_is_not_spoken_of_as_many_a_cpu_is_none_of_the_gpus_and_shared_images_have_their_number(own: Path) -> None:
-    told = (own / report.TEXT).read_text()
-    assert not re.findall(r"(?<![\d.,+])1 (?:backbone|cell|group|run|set|trial|triplet)s\b", told)
-    assert "CPU-hours" in told
-    assert "GPU" not in told
-    assert "shared at most 40 of 40 images" in told
 
 
 def test_a_verdict_is_followed_to_its_runs(page: Element, folder: Path) -> None:

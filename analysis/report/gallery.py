@@ -11,7 +11,7 @@ import pandas as pd
 from PIL import Image
 
 from analysis.report import Section, templates
-from analysis.report.tables import UNKNOWN, percent
+from analysis.report.form import UNKNOWN, percent
 from humansim.errors import BadInput
 from humansim.pictures import upright
 

@@ -1,169 +1,33 @@
-"""The report's tables: what is printed of them, the same in HTML, Markdown and LaTeX, and the exact numbers behind."""
+"""The report's tables of scores: what is printed of them, and the exact numbers behind."""
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
 from analysis.answers import Answers, cells, chosen
 from analysis.gains import Gain
-from analysis.hypotheses import HYPOTHESES
-from analysis.stats import Estimate, estimate, mean
+from analysis.report.form import (
+    UNKNOWN,
+    Cell,
+    Column,
+    Link,
+    Table,
+    between,
+    exactly,
+    p_value,
+    percent,
+    points,
+)
+from analysis.report.verdicts import rests_on
+from analysis.stats import estimate, mean
 from analysis.verdict import Verdict
-from humansim.published import PARADIGMS, VERDICTS
+from humansim.published import PARADIGMS
 from humansim.scores import CHANCE
 
 RESAMPLES = 2000  # of the intervals of single models, of which there are hundreds
 UNTUNED = ("floor", "untrained", "metric", "pretrained")
 BELOW = ", below the floor"
-MINUS, UNKNOWN = "\N{MINUS SIGN}", "\N{EN DASH}"
-
-
-@dataclass(frozen=True)
-class Link:
-    """A cell that leads somewhere: a part of the page ("#h3") or a run in MLflow."""
-
-    text: str
-    href: str
-
-    def __str__(self) -> str:
-        return self.text
-
-
-Cell = str | Link
-
-
-@dataclass(frozen=True)
-class Column:
-    title: str
-    kind: Literal["text", "number", "outcome"] = "text"
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of the report.
-
-    Attributes:
-        name: of its place in the page, its label in LaTeX, its file of exact numbers.
-        caption: what it shows and in which unit.
-        rows: printed; the first cell of each is its heading.
-        exact: the numbers behind, shares in [0, 1], written as CSV.
-        marked: rows that stand apart: chance, people.
-    """
-
-    name: str
-    caption: str
-    columns: tuple[Column, ...]
-    rows: tuple[tuple[Cell, ...], ...]
-    exact: pd.DataFrame
-    marked: frozenset[int] = field(default=frozenset())
-
-
-def points(share: float) -> str:
-    """A difference in points of 2AFC, with its sign: "+1.25"."""
-    return UNKNOWN if np.isnan(share) else f"{100 * share:+.2f}".replace("-", MINUS)
-
-
-def percent(share: float) -> str:
-    """A score in per cent: "71.3"."""
-    return UNKNOWN if np.isnan(share) else f"{100 * share:.1f}"
-
-
-def between(ends: tuple[float, float], told: Any = points) -> str:
-    """An interval: "[+0.10, +2.41]"."""
-    return UNKNOWN if np.isnan(ends[0]) else f"[{told(ends[0])}, {told(ends[1])}]"
-
-
-def p_value(p: float) -> str:
-    return UNKNOWN if np.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def claimed(verdict: Verdict) -> str:
-    """What the claim says of the effect: "> 1.00"."""
-    least = f"{100 * verdict.smallest:.2f}"
-    return {
-        "greater": f"> {least}",
-        "less": f"< {MINUS}{least}",
-        "different": f"beyond ±{least}",
-        "same": f"within ±{least}",
-    }[verdict.direction]
-
-
-def summary(judged: Mapping[int, Verdict], told: Collection[int]) -> Table:
-    """The nine verdicts, a row for each that is to be told of; the exact numbers have all."""
-    rows: list[tuple[Cell, ...]] = []
-    exact = []
-    for one in HYPOTHESES:
-        verdict = judged[one.number]
-        low, high = verdict.interval
-        exact.append(
-            {
-                "hypothesis": one.number,
-                "claim": verdict.claim,
-                "outcome": verdict.outcome,
-                **_exact(verdict.estimate, verdict.level),
-                "smallest": verdict.smallest,
-                "direction": verdict.direction,
-                "p": verdict.p,
-                "family": verdict.family,
-                "would_decide": verdict.would_decide,
-                "of": verdict.of,
-                "tested_on": verdict.tested_on,
-                "partial": "; ".join(verdict.partial),
-                "file": one.file,
-                "thesis": VERDICTS[one.number - 1],
-            }
-        )
-        if one.number not in told:
-            continue
-        rows.append(
-            (
-                Link(f"H{one.number}", f"#h{one.number}"),
-                verdict.outcome,
-                verdict.claim,
-                points(verdict.effect),
-                between((low, high)),
-                claimed(verdict),
-                p_value(verdict.p) if verdict.estimate.n else UNKNOWN,
-                f"{verdict.estimate.n:,}",
-                VERDICTS[one.number - 1],
-            )
-        )
-    level = {one.level for one in judged.values()}
-    shown = f"{100 * max(level):g} % interval"
-    columns = (
-        *(Column("No."), Column("Outcome", "outcome"), Column("Claim"), Column("Effect", "number")),
-        *(Column(shown, "number"), Column("Supported if", "number"), Column("p, corrected", "number")),
-        *(Column("Triplets", "number"), Column("Thesis")),
-    )
-    which = "The nine hypotheses" if len(rows) == len(HYPOTHESES) else "The hypotheses that could be tested, of nine"
-    caption = (
-        f"{which}. Effects in points of 2AFC score; p is of the decision, corrected for all nine (Holm). "
-        "What the thesis concluded was seen by eye."
-    )
-    return Table("verdicts", caption, columns, tuple(rows), pd.DataFrame(exact))
-
-
-def parts(number: int, verdict: Verdict) -> Table | None:
-    """The same contrast on parts of the data."""
-    if not verdict.parts:
-        return None
-    rows = tuple(
-        (name, points(one.value), between(one.interval(verdict.level)), f"{one.n:,}")
-        for name, one in verdict.parts.items()
-    )
-    exact = pd.DataFrame([{"part": name, **_exact(one, verdict.level)} for name, one in verdict.parts.items()])
-    caption = f"H{number} on parts of the data: effects in points of 2AFC score, each by itself, not corrected."
-    columns = (Column("Part"), Column("Effect", "number"), Column("Interval", "number"), Column("Triplets", "number"))
-    return Table(f"h{number}_parts", caption, columns, rows, exact)
-
-
-def _exact(one: Estimate, level: float) -> dict[str, Any]:
-    low, high = one.interval(level)
-    told = {"effect": one.value, "low": low, "high": high, "level": level, "se": one.se}
-    return told | {"n": one.n, "clusters": one.clusters, "repeats": one.repeats, "unit": one.unit}
 
 
 def of_sets(answers: Answers) -> Table:
@@ -277,15 +141,17 @@ def untuned(trials: pd.DataFrame, answers: Answers, held: pd.DataFrame) -> Table
     return Table("models", caption, columns, tuple(rows), exact, frozenset({0, 1, len(rows) - 1}))
 
 
-def gained(found: Sequence[Gain], trials: pd.DataFrame, untuned: Table | None) -> Table | None:
-    """What fine-tuning gained over each backbone as it came, paired; what is below the floor is marked."""
+def gained(found: Sequence[Gain], named: Mapping[str, str]) -> Table | None:
+    """What fine-tuning gained over each backbone as it came, paired; what is below the floor is marked.
+
+    Args:
+        named: cell -> its name (`labels`).
+    """
     if not found:
         return None
-    named = labels(trials)
-    floor = np.nan if untuned is None else untuned.exact.loc[untuned.exact["kind"] == "floor", "score"].max()
     rows = tuple(
         (
-            *(named[one.cell] + (BELOW if one.score < floor else ""), one.means),
+            *(named[one.cell] + (BELOW if one.score < one.floor else ""), one.means),
             *(points(one.difference.value), between(one.difference.interval())),
             *(p_value(one.difference.p()), percent(one.score), percent(one.came), percent(one.validation)),
             f"{one.difference.n:,}",
@@ -295,8 +161,9 @@ def gained(found: Sequence[Gain], trials: pd.DataFrame, untuned: Table | None) -
     exact = pd.DataFrame(
         {
             **{"model": one.model, "fine_tuned": named[one.cell], "cell": one.cell, "came_cell": one.before},
+            **{"protocol": one.protocol, "contaminated": one.contaminated},
             **{"validation": one.validation, "tied_on_validation": one.tied, "score": one.score, "came": one.came},
-            **_exact(one.difference, 0.95),
+            **exactly(one.difference, 0.95),
             **{"p": one.difference.p(), "sets": len(one.sets), "says": one.means},
         }
         for one in found
@@ -307,9 +174,9 @@ def gained(found: Sequence[Gain], trials: pd.DataFrame, untuned: Table | None) -
         *(Column("Validation", "number"), Column("Triplets", "number")),
     )
     caption = (
-        "What fine-tuning gained: of each backbone the fine-tuned model that is best on validation, and the backbone "
-        "as it came, on the same test triplets. Scores in per cent; gains in points of 2AFC, paired, each by itself, "
-        "not corrected."
+        "What fine-tuning gained: of each backbone and what it was fitted on the model that is best on validation, and "
+        "the backbone as it came, on the same test triplets. Scores in per cent; gains in points of 2AFC, paired, each "
+        "by itself, not corrected."
     )
     return Table("gains", caption, columns, rows, exact)
 
@@ -449,14 +316,5 @@ def runs(trials: pd.DataFrame, answers: Answers, judged: Mapping[int, Verdict], 
     return Table("runs", caption, columns, tuple(rows), exact.reset_index())
 
 
-def rests_on(verdict: Verdict) -> frozenset[str]:
-    """The cells that a verdict was made of."""
-    return frozenset(verdict.estimate.cells).union(*(one.cells for one in verdict.parts.values()))
-
-
 def _release(name: str) -> str:
     return str(name).partition("/")[0]
-
-
-def in_order(found: Sequence[Table | None]) -> list[Table]:
-    return [one for one in found if one is not None]

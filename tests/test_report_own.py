@@ -1,0 +1,144 @@
+"""The report on judgements that somebody brought: did fine-tuning help, and which model is best."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from test_answers import BASE, PRETRAINED, TUNED, made
+from test_report import signed
+
+from analysis import report
+from analysis.answers import cells, gathered
+from analysis.gains import gains, leaders
+from analysis.hypotheses import verdicts
+from analysis.stats import estimate, mean
+from humansim.spec import Trial
+
+OTHER = BASE.having({"paradigm": "triplet", "paradigm.margin": 0.7})
+SHARED = {"split": "trial", "contaminated": False, "test": {"images": 40}, "images": {"test": 40}}
+AS_THE_THESIS = {**SHARED, "contaminated": True}
+
+
+def under(protocol: str, *trials: Trial) -> list[Trial]:
+    return [trial.having({"protocol": protocol}) for trial in trials]
+
+
+def of(trial: Trial, **more: object) -> tuple:
+    """As `made`, with pixels a floor under every protocol."""
+    family = "none" if trial.backbone == PRETRAINED.backbone else "cnn"
+    return made(trial, **{"backbone": {"family": family, "features": 7, "pretraining": None}, **more})
+
+
+def summary_of(folder: Path) -> str:
+    return (folder / report.TEXT).read_text().replace("\\", "").partition("## Summary")[2].partition("## ")[0]
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pixels, a backbone as it came, and two margins, one with two seeds."""
+    some = [PRETRAINED, BASE, *TUNED, OTHER]
+    trials, answers = gathered(made(trial, shared=SHARED, device="cpu (x86_64)") for trial in some)
+    folder = tmp_path_factory.mktemp("own")
+    report.write(trials, answers, verdicts(trials, answers), folder)
+    return folder
+
+
+def test_the_summary_says_what_fine_tuning_gained(own: Path) -> None:
+    """Paired, as `humansim compare` has it, by what was best on validation with its lowest seed."""
+    trials, answers = gathered(made(trial) for trial in (BASE, *TUNED, OTHER))
+    best = max((TUNED[0], OTHER), key=lambda trial: trials.loc[trial.id, "validation"])
+    (tuned,), (came,) = (cells(trials.loc[[trial.id]]) for trial in (best, BASE))
+    wanted = estimate(answers, mean([tuned], answers.sets) - mean([came], answers.sets))
+    (row,) = pd.read_csv(own / "data" / "gains.csv").to_dict("records")
+    low, high = wanted.interval()
+    assert row["cell"] == tuned[0]
+    numbers = [row[name] for name in ("effect", "low", "high", "p", "n")]
+    assert numbers == pytest.approx([wanted.value, low, high, wanted.p(), wanted.n])
+    assert row["contaminated"] is False
+    summary = summary_of(own)
+    gain = f"{signed(row['effect'])} points of 2AFC [{signed(row['low'])}, {signed(row['high'])}]"
+    assert f"Fine-tuned minus pretrained on test, efficientnet_lite0: {gain}" in summary
+    assert row["says"] in summary
+    assert "on validation is " in summary
+    assert "the floor pixels " in summary
+    assert "a fresh judge " in summary
+    assert "Fit and test share 40 of 40 images: scores after fine-tuning are of new judgements" in summary
+
+
+def test_without_fine_tuning_the_summary_says_which_model_is_best_as_it_comes(tmp_path: Path) -> None:
+    trials, answers = gathered(made(trial) for trial in (PRETRAINED, BASE))
+    report.write(trials, answers, verdicts(trials, answers), tmp_path)
+    summary = summary_of(tmp_path)
+    assert "The best model as it comes is efficientnet_lite0: " in summary
+    assert "Fine-tuned minus pretrained" not in summary
+    assert "nine hypotheses" in summary
+
+
+def test_what_was_fitted_on_its_test_data_is_called_so(tmp_path: Path) -> None:
+    some = under("thesis", PRETRAINED, BASE, *TUNED)
+    trials, answers = gathered(made(trial, shared=AS_THE_THESIS) for trial in some)
+    report.write(trials, answers, verdicts(trials, answers), tmp_path)
+    (row,) = pd.read_csv(tmp_path / "data" / "gains.csv").to_dict("records")
+    assert (row["protocol"], row["contaminated"]) == ("thesis", True)
+    assert "fitted on what it is tested on" in summary_of(tmp_path)
+
+
+def test_a_score_stands_beside_those_of_its_own_protocol() -> None:
+    """The other protocol's test part holds other judgements."""
+    some = [*under("heldout", PRETRAINED, BASE, *TUNED), *under("thesis", PRETRAINED, BASE, OTHER)]
+    trials, answers = gathered(
+        of(trial, triplets=range(60) if trial.protocol == "heldout" else range(60, 140)) for trial in some
+    )
+    assert [one.protocol for one in leaders(trials, answers)] == ["heldout", "thesis"]
+    for one in leaders(trials, answers):
+        floor, came = (
+            estimate(answers, mean(cells(trials.loc[[trial.id]]), answers.sets), resamples=1).value
+            for trial in under(one.protocol, PRETRAINED, BASE)
+        )
+        assert one.floors == {"pixels": pytest.approx(floor)}
+        assert one.came is None if one.kind == "pretrained" else one.came == pytest.approx(came)
+    for gain in gains(trials, answers):
+        assert trials.loc[trials["cell"].isin([gain.cell, gain.before]), "protocol"].unique() == [gain.protocol]
+
+
+def test_only_what_was_fitted_on_the_same_sets_is_chosen_among() -> None:
+    """Their validation scores are of different sets, and the easiest would win."""
+    fitted = [TUNED[0].having({"fit_on": name}) for name in ("one/x", "one/y")]
+    trials, answers = gathered(made(trial) for trial in (PRETRAINED, BASE, *fitted))
+    found = gains(trials, answers)
+    tied = {trials.loc[trials["cell"] == one.cell, "fit_on"].item(): one.tied for one in found}
+    assert tied == {"one/x": 0, "one/y": 1}  # the former has no validation part
+    assert leaders(trials, answers) == []
+
+
+def test_no_difference_is_claimed_of_a_wide_interval_around_zero() -> None:
+    trials, answers = gathered(made(trial) for trial in (BASE, *TUNED))
+    (gain,) = gains(trials, answers)
+    wide = replace(gain, difference=replace(gain.difference, value=0.0, draws=np.linspace(-0.1, 0.1, 1001)))
+    assert wide.means == "undecided: too few queries to tell"
+    assert replace(gain, difference=replace(wide.difference, draws=np.zeros(1001))).means == "the same credit"
+
+
+def test_the_studys_hypotheses_are_one_line(own: Path) -> None:
+    """Nothing can test them: no row, no section, no figure; the exact table says so of each."""
+    for name in (report.PAGE, report.TEXT, report.LATEX):
+        told = (own / name).read_text()
+        assert "undecided: Cosine" not in told
+        assert "H3. " not in told
+        assert "large vision models" not in told.lower()
+    assert "on these judgements: H1, H2, H3, H4, H5, H6, H7, H8, H9." in (own / report.PAGE).read_text()
+    exact = pd.read_csv(own / "data" / "verdicts.csv")
+    assert exact["outcome"].tolist() == ["untested"] * 9
+    assert exact["tested_on"].tolist() == ["nothing"] * 9
+    assert not list((own / "figures").glob("effects*"))
+
+
+def test_one_is_not_spoken_of_as_many_a_cpu_is_none_of_the_gpus_and_shared_images_have_their_number(own: Path) -> None:
+    told = (own / report.TEXT).read_text()
+    assert not re.findall(r"(?<![\d.,+])1 (?:backbone|cell|group|run|set|trial|triplet)s\b", told)
+    assert "CPU-hours" in told
+    assert "GPU" not in told
+    assert "shared at most 40 of 40 images" in told
