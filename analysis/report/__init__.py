@@ -81,7 +81,8 @@ def write(
         trial: f"{store.page}/runs/{run}" for one in sweeps for store in one.stores for trial, run in store.runs.items()
     }
     claims = verdicts.table(judged, told)
-    gained, named = gains(trials, answers), tables.labels(trials)
+    named = tables.labels(trials)
+    gained = [] if of_study else gains(trials, answers)  # the study's own tables and verdicts tell of gains
     leaked = tables.leaked(leakage(trials, answers))
     untuned, tuned = tables.untuned(trials, answers, held), tables.tuned(trials, answers)
     measures, sets = tables.measures(trials, answers), tables.of_sets(answers)
