@@ -220,7 +220,7 @@ def origin(kind: str, name: str) -> Origin | None:
 
 
 def origins(trial: Trial) -> dict[str, Origin]:
-    """Of the parts of a trial that come from outside, by kind and name ("backbone grey_gradients")."""
+    """Of the parts of a trial that come from outside, by kind and name ("backbone random_filters")."""
     found: dict[str, Origin] = {}
     for kind, name in parts_of(trial):
         if (where := origin(kind, name)) is not None:

@@ -240,7 +240,7 @@ def test_the_ten_lines_of_the_readme_run_as_a_user_would_run_them(tmp_path: Path
         tmp_path / "gradients.py",
         "from humansim.spec import Sweep, Trial, Variant\n"
         "SWEEP = Sweep(name='gradients', base=Trial(source=Variant('sample', queries=24, pairs=2), resolution=32),\n"
-        "              grid={'backbone': ['grey_gradients', Variant('grey_gradients', width=16)]})\n",
+        "              grid={'backbone': ['random_filters', Variant('random_filters', width=16)]})\n",
     )
     there = ["--root", str(tmp_path / "runs"), "--json"]
     done = humansim("sweep", str(file), "--import", str(tmp_path / "my_backbone.py"), *there)
