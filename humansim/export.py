@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from humansim import __version__, card, plan, registered, results, submitted, tables
+from humansim import __version__, card, moved, plan, registered, results, submitted, tables
 from humansim.backbones.module import Scorer
 from humansim.described import shared_of
 from humansim.download import sha256_of
@@ -96,9 +96,11 @@ def register(metric: Metric, name: str, *, root: str | Path | None = None, track
         f'`humansim.load("{address}/1")`, `mlflow models serve -m {address}/1`.',
         card.in_short(result, facts.calibration, facts.sweeps, beside(result, facts.sweeps, root), address),
     )
+    uri = registered.uri_of(root, tracking)
+    moved.follow(Root.where(root), uri)
     with tempfile.TemporaryDirectory() as aside:
         write_folder(metric, Path(aside) / "metric")
-        return registered.register(Path(aside) / "metric", name, registered.uri_of(root, tracking), result, tags, told)
+        return registered.register(Path(aside) / "metric", name, uri, result, tags, told)
 
 
 def beside(result: Result, sweeps: Sequence[str], root: str | Path | None = None) -> list[Result]:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from humansim import __version__, results
+from humansim import __version__, moved, results
 from humansim.backlog import Backlog, Waiting
 from humansim.described import NAME, cell_name, facts_of, final_points, of_experiment, origins_of, run_name
 from humansim.errors import BadInput
@@ -94,6 +94,7 @@ class Tracker:
         with usable(uri):
             with locked(self._lock, wait=True):  # processes that race to make the database fail
                 self.client = client(uri)
+            moved.follow(root.path, uri)
             self.experiment = self._experiment(sweep)
 
         self._looking, self._looked = threading.Lock(), False  # which runs are there
@@ -128,25 +129,7 @@ class Tracker:
                 f"experiment {sweep.name!r} was deleted in {self.uri}; restore it there "
                 f"(mlflow experiments restore -x {found.experiment_id}) or rename the sweep"
             )
-        self._follow_root(found.experiment_id, found.artifact_location, sweep.name)
         return str(found.experiment_id)
-
-    def _follow_root(self, experiment: str, before: str, name: str) -> None:
-        """A root that was moved takes its artifacts along; MLflow has no call for it."""
-        now = (self.root.path / "artifacts" / name).as_uri()
-        if not self._own or before == now:
-            return
-        with self._database() as store, store:
-            store.execute("UPDATE experiments SET artifact_location = ? WHERE experiment_id = ?", (now, experiment))
-            for table, column in (
-                ("runs", "artifact_uri"),
-                ("logged_models", "artifact_location"),
-                ("model_versions", "storage_location"),
-            ):
-                store.execute(
-                    f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?",
-                    (now, len(before) + 1, len(before) + 1, f"{before}/"),
-                )
 
     def _database(self) -> contextlib.closing[sqlite3.Connection]:
         """The SQLite database under the root."""

@@ -284,7 +284,10 @@ def test_a_model_is_logged_to_its_trials_own_run_which_stays_as_it_was(
         assert humansim.load("models:/lacquered/1", root=root.path, device="cpu").facts == metric.facts
 
     moved = Root.at(shutil.copytree(root.path, shoes / "moved"))
-    assert Tracker(moved.tracking_uri, moved, sweep).close() is None  # the sweep is submitted again where it lies now
+    before_them = sorted(root.path.rglob("*"))
+    assert export.register(metric, "lacquered", root=moved.path) == "models:/lacquered/2"  # where it lies now
+    assert sorted(root.path.rglob("*")) == before_them
+    assert Tracker(moved.tracking_uri, moved, sweep).close() is None
     place = MlflowClient(moved.tracking_uri).get_model_version_download_uri("lacquered", "1")
     model = MlflowClient(moved.tracking_uri).get_logged_model(version.source.rpartition("/")[2])
     assert [str(moved.path) in where for where in (place, model.artifact_location)] == [True, True]
