@@ -17,6 +17,7 @@ from analysis.compared import reading, sets_of
 from analysis.stats import Estimate, estimate, mean, would_tell
 
 ALIKE = ["model", "protocol", "reading"]
+FLOORS = ("floor", "untrained")
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,7 @@ def leaders(trials: pd.DataFrame, answers: Answers) -> list[Leader]:
                 validation=float(first["validation"]),
                 tied=equals(some, float(first["validation"])),
                 score=estimate(answers, mean([(first["cell"], first["measure"])], sets)),
-                came=_on_test(own.iloc[0], answers, sets) if len(own) else None,
+                came=_on_test(own["cell"].iloc[0], own["measure"].iloc[0], answers, sets) if len(own) else None,
                 floors=floors_of(some, answers, sets),
                 fresh=float(people["fresh_judge"]),
                 best=float(people["best"]),
@@ -166,14 +167,23 @@ def leaders(trials: pd.DataFrame, answers: Answers) -> list[Leader]:
 
 
 def floors_of(some: pd.DataFrame, answers: Answers, sets: Sequence[str]) -> dict[str, float]:
-    """Model -> test score of the floors among these trials that were evaluated on all of these sets."""
-    floors = some[some["kind"] == "floor"].drop_duplicates("cell")
-    return {
-        str(row["model"]): _on_test(row, answers, sets)
-        for trial, row in floors.iterrows()
-        if set(sets) <= set(sets_of(answers, floors.loc[[trial]]))
-    }
+    """Model -> test score of the floors among these trials that were evaluated on all of these sets.
+
+    By the measure that is reported and, as "pixels under l2", by its best one where that is another: whatever needs no
+    training is a floor.
+    """
+    floors, scored, found = some[some["kind"].isin(FLOORS)].drop_duplicates("cell"), answers.scores(), {}
+    for trial, row in floors.iterrows():
+        if not set(sets) <= set(sets_of(answers, floors.loc[[trial]])):
+            continue
+        known = scored.loc[scored["cell"] == row["cell"], "measure"].unique()
+        by = {str(measure): _on_test(str(row["cell"]), str(measure), answers, sets) for measure in known}
+        best = max(by, key=by.__getitem__)
+        found[str(row["model"])] = by[row["measure"]]
+        if by[best] > by[row["measure"]]:
+            found[f"{row['model']} under {best}"] = by[best]
+    return found
 
 
-def _on_test(row: "pd.Series[str]", answers: Answers, sets: Sequence[str]) -> float:
-    return estimate(answers, mean([(row["cell"], row["measure"])], sets), resamples=1).value
+def _on_test(cell: str, measure: str, answers: Answers, sets: Sequence[str]) -> float:
+    return estimate(answers, mean([(cell, measure)], sets), resamples=1).value

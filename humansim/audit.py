@@ -25,6 +25,7 @@ ORIGINS = {
     "birds16": "CUB-200 images from the web; their publisher warns that some are in ImageNet",
     "bapps": "not known to share images, except that the set color may be drawn from ImageNet",
 }
+USES = {"fit": "fit", "validation": "validate", "test": "test"}
 
 
 def stamp(judgements: Judgements, split: Split, fit: FitSet | None, store: Store, protocol: str) -> dict[str, Any]:
@@ -55,6 +56,14 @@ def same_images(contents: Sequence[str]) -> Ints:
     return np.unique(np.asarray(contents), return_inverse=True)[1].astype(np.int64)
 
 
+def counted_parts(judgements: Judgements, split: Split) -> str:
+    """How many judgements of one's own there are to fit, to validate and to test; empty of a published release."""
+    if judgements.by != "either" or judgements.parts:
+        return ""
+    counts = [f"{len(split.parts[part]):,} to {does}" for part, does in USES.items()]
+    return f"{judgements.name}: of {len(judgements.triplets):,} judgements {', '.join(counts)}"
+
+
 def warned(judgements: Judgements, split: Split, same: Ints | None = None) -> str:
     """What one should know before anything is trained on judgements of one's own whose parts show the same images.
 
@@ -72,7 +81,7 @@ def warned(judgements: Judgements, split: Split, same: Ints | None = None) -> st
         return ""
     which = f"all {both:,}" if both == len(test) else f"{both:,} of {len(test):,}"
     return (
-        f"{judgements.name}: fit and test share {which} images, for {len(judgements.triplets):,} judgements of them "
+        f"{judgements.name}: fit and test share {which} images of test, for {len(judgements.triplets):,} judgements "
         f"are too few for parts that share none (each needs {FEWEST}): scores on test are of new judgements on these "
         "images, not of new images"
     )

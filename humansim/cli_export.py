@@ -28,7 +28,7 @@ def add(
 def _export(given: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from humansim import show, tables
+    from humansim import own, show, tables
     from humansim.described import run_name
     from humansim.errors import BadInput
     from humansim.spec import Trial
@@ -59,14 +59,20 @@ def _export(given: argparse.Namespace) -> int:
         show.json_document(done)
         return 0
     result = metric.facts.result
+    outside = [part for part in own.origins(result.trial) if part.startswith("backbone")]
     kind, name = tables.kind(result), run_name(result.trial, Trial(source=result.trial.source))
     for line in (
         f"Metric: {name} ({kind}), trial {result.trial.id}",
-        "It is a floor, to hold models against; name a trial to export a model." if kind == "floor" else "",
+        "It is a floor, to hold models against; name a trial to export a model."
+        if kind in ("floor", "untrained")
+        else "",
         f"Folder: {done['folder']}" if "folder" in done else "",
         f"Program: {done['program']}, largest difference {done['program_differs']:.1e}" if "program" in done else "",
         f"ONNX: {done['onnx']}, largest difference {done['onnx_differs']:.1e}" if "onnx" in done else "",
         f"Model: {done['model']}" if "model" in done else "",
+        f"Its {' and '.join(outside)} is code of your own: whoever loads the folder needs it too (HUMANSIM_IMPORT)"
+        if outside and "folder" in done
+        else "",
         "The judges were simulated." if metric.facts.simulated else "",
     ):
         if line:

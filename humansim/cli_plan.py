@@ -128,7 +128,8 @@ def _warned(found: "Plan", root: "Root") -> list[str]:
         if not sources.source.entry(source).facts:  # neither published nor simulated
             with contextlib.suppress(BadInput):  # what is wrong with the data is told elsewhere
                 judgements = sources.read(source, root)
-                told[audit.warned(judgements, split(judgements, protocol))] = None
+                parts = split(judgements, protocol)
+                told |= dict.fromkeys((audit.counted_parts(judgements, parts), audit.warned(judgements, parts)))
     return [one for one in told if one]
 
 

@@ -163,12 +163,12 @@ def _swept(name: str, roots: "list[Root]", stores: "dict[str, Store]", trials: "
             own = {trial for store in stores.values() for trial in store.runs}
             return Swept(name, "", "", f"humansim sweep {name}", None, len(own), (), tuple(stores.values()))
     finished, lacking = _progress(sweep, roots, set(trials.index))
-    comes_along = name in sweep_file.packaged()
+    comes_along, submitted_here = name in sweep_file.packaged(), name in known
     return Swept(
         name=name,
         question=sweep.question,
         digest=digest(sweep.model_dump(mode="json")),
-        command=f"humansim sweep {name if comes_along else f'path/to/{name}.py'}",
+        command=f"humansim sweep {name if comes_along or submitted_here else f'path/to/{name}.py'}",
         planned=finished + sum(lacking.values()),
         finished=finished,
         lacking=tuple(lacking.items()),

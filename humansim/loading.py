@@ -1,7 +1,6 @@
 """`humansim.load(x)`: a trial, an MLflow run or model, a sweep's best, or an exported folder, as a `Metric`."""
 
 import contextlib
-import math
 import os
 import re
 from pathlib import Path
@@ -11,7 +10,7 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from humansim import plan, results, submitted
+from humansim import own, plan, results, submitted
 from humansim.backbones.module import Scorer
 from humansim.backbones.weights import given_elsewhere
 from humansim.calibration import calibrated
@@ -68,17 +67,16 @@ def load(
 
 
 def _root(path: str | Path | None) -> Root:
-    """The root, which has to be there: a metric is read, nothing is made."""
+    """The root, which has to be there: a metric is read, nothing is made. Its sweeps know of parts from outside."""
     folder = Root.where(path)
     if not folder.is_dir():
         raise BadInput(f"root {folder}: no such folder; name the one that was swept into (--root, HUMANSIM_ROOT)")
+    own.know(folder)
     return Root.at(folder)
 
 
 def best_of(sweep: str, root: Root) -> str:
-    """The id of a sweep's best trial (`results.best`) by the validation score, mean over all sets of the source.
-
-    A cell's own choice is by the sets that it was fitted on; among cells only what all have in common can be compared.
+    """The id of a sweep's best trial on validation (`results.best`).
 
     Raises:
         BadInput: no such sweep, nothing of it has finished, or its trials are of several sources.
@@ -91,19 +89,14 @@ def best_of(sweep: str, root: Root) -> str:
     found = plan.known_trials(chosen, plan.cells(chosen), root)
     trials = dict.fromkeys(one.trial for asked in found.values() for one in asked)
     finished = [one for trial in trials if isinstance(one := results.last(root, trial), Result)]
-    rated = [one for one in finished if not math.isnan(_validation(one))]
-    best, _ = results.best(rated, _validation)
+    rated = [one for one in finished if any(score.part == "validation" for score in one.scores)]
+    best, _ = results.best(rated)
     if best is None:
         raise BadInput(f"sweep {sweep}: no trial with a validation score has finished; name a trial")
     sources = {str(one.trial.source) for one in rated}
     if len(sources) > 1:
         raise BadInput(f"sweep {sweep}: its trials are of several sources ({', '.join(sorted(sources))}); name a trial")
     return best.trial.id
-
-
-def _validation(result: Result) -> float:
-    scores = [s.score for s in result.scores if s.part == "validation" and s.measure == result.measure]
-    return sum(scores) / len(scores) if scores else math.nan
 
 
 def _of_trial(id_: str, root: Root) -> Metric:

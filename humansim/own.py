@@ -75,6 +75,12 @@ def ask(imports: Iterable[str], root: str | None = None) -> None:
     _state["begun"] = False
 
 
+def know(root: Path) -> None:
+    """A root whose sweeps know of parts, beside those that are known."""
+    if (sweeps := root / "sweeps") not in _sweeps:
+        _sweeps.append(sweeps)
+
+
 def ready() -> None:
     """Loads what is asked for and what is installed, once.
 
@@ -346,4 +352,6 @@ def _load_from(path: Path, module: str, said: str) -> None:
 
 def why_missing() -> str:
     """To end an error about an unknown name: what sweeps name and could not be loaded, and how to name more."""
-    return "".join(f"; {why}" for why in _missing.values()) or ". One of your own is named by --import FILE.py"
+    return (
+        "".join(f"; {why}" for why in _missing.values()) or f". One of your own is named by --import FILE.py or {ASKED}"
+    )

@@ -20,7 +20,7 @@ import enum
 import json
 import math
 import platform
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -108,27 +108,27 @@ class Result(Frozen):
         return sum(scores) / len(scores) if scores else math.nan
 
 
-def best(
-    finished: Iterable[Result], rating: Callable[[Result], float] = lambda one: one.mean("validation")
-) -> tuple[Result | None, int]:
+def best(finished: Iterable[Result]) -> tuple[Result | None, int]:
     """The best model on validation, and how many are just as good, itself among them; None and 0 of no results.
 
     A model counts by its lowest seed, by which a search chose it: the luckiest of many seeds would pass for a better
-    model. Of equals, and where nothing has a validation score, it is the one that finished first. So
-    `analysis.answers.chosen` has it too.
-
-    Args:
-        rating: what is compared, NaN if there is none.
+    model. What is compared is the mean over all sets, also those that a model was not fitted on: only what all have
+    in common can be. Of equals, and where nothing has a validation score, it is the one that finished first.
     """
     lowest: dict[str, Result] = {}
     for one in finished:
         model = one.trial.having({"seed": 0}).id
         if model not in lowest or one.trial.seed < lowest[model].trial.seed:
             lowest[model] = one
-    rated = [(rating(one), one) for one in lowest.values()]
+    rated = [(_everywhere(one), one) for one in lowest.values()]
     top = max((score for score, _ in rated if not math.isnan(score)), default=None)
     equals = [one for score, one in rated if top is None or score == top]
     return min(equals, key=lambda one: one.finished, default=None), len(equals) if top is not None else len(equals[:1])
+
+
+def _everywhere(result: Result) -> float:
+    scores = [s.score for s in result.scores if s.part == "validation" and s.measure == result.measure]
+    return sum(scores) / len(scores) if scores else math.nan
 
 
 Kind = Literal["error", "diverged", "oom", "hung", "lost"]

@@ -100,6 +100,7 @@ def made_whole(folder: Path) -> Iterator[Path | None]:
             yield aside
             aside.chmod(0o777 & ~_umask())
             aside.rename(folder)
+            folder.with_suffix(".lock").unlink(missing_ok=True)  # who waits for it finds the folder
         finally:
             shutil.rmtree(aside, ignore_errors=True)
 
@@ -117,6 +118,7 @@ def replaced_whole(folder: Path) -> Iterator[Path]:
             if folder.exists():
                 folder.rename(aside.with_name(f"{aside.name}-old"))
             aside.rename(folder)
+            folder.with_suffix(".lock").unlink(missing_ok=True)  # who waits for it finds the folder
         finally:
             for left in folder.parent.glob(f"{aside.name}*"):
                 shutil.rmtree(left, ignore_errors=True)

@@ -222,12 +222,15 @@ def scores(table: Table, title: str, simulated: bool) -> list[RichTable]:
                 cells.append(_points(score.get("score")) + interval + mark)
         models.add_row(*map(escape, cells))
     about, note = "2AFC score in per cent, soft credit", "↓: below the floor"
+    notes = [note] * marked
+    if len({row["axes"].get("fit_on") for row in table if row.get("validation") is not None}) > 1:
+        notes.append("validation: over the sets of fit_on; compare it where that is the same")
     if not many:
         told = f"{about}, [95 % interval, bootstrap over queries or judgement trials]"
-        models.caption = escape(told + f"; {note}" * marked)
+        models.caption = escape("; ".join([told, *notes]))
         return [models]
     fewer = f"the {MOST} fine-tuned ones of the highest means; {left_out} others are left out"
-    models.caption = "; ".join([note] * marked + [fewer] * bool(left_out)) or None
+    models.caption = "; ".join(notes + [fewer] * bool(left_out)) or None
     each = RichTable(title="each set", title_justify="left", caption_justify="left")
     wide = len(table) > WIDE
     half = "" if wide else ", ± half the 95 % interval, bootstrap over queries or judgement trials"

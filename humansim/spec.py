@@ -132,6 +132,9 @@ def explain(error: ValidationError) -> str:
     where = ".".join(str(part) for part in first["loc"]) or "value"
     given = first.get("input")
     what = first["msg"].removeprefix("Value error, ")
+    models: dict[str, type[BaseModel]] = {"Trial": Trial, "Sweep": Sweep}
+    if first["type"] == "extra_forbidden" and error.title in models:
+        return f"{where}: there is no such field{near(where, list(models[error.title].model_fields))}"
     return f"{where}: {what}" + ("" if isinstance(given, (Mapping, BaseModel)) else f" (got {given!r})")
 
 

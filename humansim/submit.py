@@ -130,9 +130,9 @@ def submit(
             material = prepare(trial, root, partial(progress, "decoding images"))
             data[trial.source] = material.fingerprint
             judgements[trial.source, trial.protocol] = material.judgements, material.split
-            warned[_warned(material)] = None
-        for warning in filter(None, warned):
-            watcher.note(warning)
+            warned |= dict.fromkeys(_told(material))
+        for what in warned:
+            watcher.note(what)
         before = [o for trial in plan.plan(sweep, root).known if (o := results.load(root, trial)) is not None]
         check_unmixed(before, data)
         submitted.remember(whole, root)
@@ -213,9 +213,9 @@ def run_here(trials: Sequence[Trial], sweep: Sweep, root: Root, watcher: Watcher
     for trial in trials:
         material = prepare(trial, root, partial(watcher.progress, "decoding images"))
         data[trial.source] = material.fingerprint
-        warned[_warned(material)] = None
-    for told in filter(None, warned):
-        watcher.note(told)
+        warned |= dict.fromkeys(_told(material))
+    for what in warned:
+        watcher.note(what)
     check_unmixed([o for trial in trials if (o := results.load(root, trial)) is not None], data)
     from humansim import train
     from humansim.launch import raised
@@ -280,11 +280,13 @@ def _launch(
         on_ray.launch(search, root, trainable.run_here, follow, name, place, peak, patience or on_ray.PATIENCE)
 
 
-def _warned(material: Material) -> str:
-    """What one should know of the data before anything is fitted on it; empty if nothing, or nothing is fitted."""
+def _told(material: Material) -> list[str]:
+    """What one should know of one's own judgements before anything is fitted on them."""
     if material.fit is None:
-        return ""
-    return audit.warned(material.judgements, material.split, audit.same_images(material.store.contents))
+        return []
+    judgements, split = material.judgements, material.split
+    warned = audit.warned(judgements, split, audit.same_images(material.store.contents))
+    return [one for one in (audit.counted_parts(judgements, split), warned) if one]
 
 
 def _whole(progress: Callable[[str, int, int], None], name: str, done: int, total: int | None) -> None:

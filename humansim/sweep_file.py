@@ -37,7 +37,7 @@ def load_sweep(name: str, others: Sequence[str] = ()) -> Sweep:
         known = packaged()
         if name not in known:
             there = Path(f"{name}.py").is_file()
-            meant = f"; did you mean {name}.py?" if there else near(name, [*known, *others])
+            meant = f"; did you mean {name}.py?" if there else near(name, list(dict.fromkeys([*known, *others])))
             raise BadInput(f"unknown sweep {name!r}{meant}; or give a path that ends in .py")
         file = known[name]
     sweep = read_sweep(file)

@@ -18,7 +18,7 @@ def kind(result: Result) -> str:
     if made.get("family") == "none":
         return "floor"
     if result.trial.paradigm is None:
-        if result.trial.backbone.kwargs.get("weights") == "random":
+        if "random" in (result.trial.backbone.kwargs.get("weights"), result.provenance["weights"]["origin"]):
             return "untrained"
         return "metric" if result.measure == "own" else "pretrained"
     return "contaminated" if result.provenance["shared"].get("contaminated") else "fine-tuned"

@@ -103,8 +103,13 @@ def test_ones_own_judgements_of_few_images_are_warned_of_before_anything_is_trai
     few = judgements(among(40, 200, np.random.default_rng(0)))
     said = audit.warned(few, split(few, "heldout"))
     assert said == (
-        "made up: fit and test share all 40 images, for 200 judgements of them are too few for parts that share none "
+        "made up: fit and test share all 40 images of test, for 200 judgements are too few for parts that share none "
         "(each needs 20): scores on test are of new judgements on these images, not of new images"
+    )
+    counts = [len(split(few, "heldout").parts[part]) for part in ("fit", "validation", "test")]
+    assert sum(counts) == 200
+    assert audit.counted_parts(few, split(few, "heldout")) == (
+        f"made up: of 200 judgements {counts[0]} to fit, {counts[1]} to validate, {counts[2]} to test"
     )
     with pytest.raises(BadInput, match="cannot be split into parts that share no image"):
         split(few, "heldout_images")  # which is why it is not offered

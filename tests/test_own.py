@@ -247,6 +247,9 @@ def test_the_ten_lines_of_the_readme_run_as_a_user_would_run_them(tmp_path: Path
     assert done.returncode == 0, done.stderr
     assert last_json(done)["states"] == {"finished": 2, "to run": 0}
     (tmp_path / "my_backbone.py").unlink()
+    code = "import sys, humansim; print(humansim.load('gradients', root=sys.argv[1]).facts.result.trial.backbone)"
+    loaded = subprocess.run([sys.executable, "-c", code, there[1]], capture_output=True, text=True, check=True)
+    assert loaded.stdout.startswith("random_filters")  # without being told where its code lies
     again = humansim("status", "gradients", *there)
     assert again.returncode == 0, again.stderr
     assert last_json(again)[0]["states"]["finished"] == 2

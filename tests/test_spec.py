@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from humansim.errors import BadInput
-from humansim.spec import AXES, Cell, Choice, Sweep, Trial, Uniform, Variant, canonical
+from humansim.spec import AXES, Cell, Choice, Sweep, Trial, Uniform, Variant, canonical, explain
 
 scalars = (
     st.none() | st.booleans() | st.integers(-(10**6), 10**6) | st.floats(-1e6, 1e6) | st.text('abc é"\\\0', max_size=4)
@@ -361,3 +361,9 @@ def test_a_sweep_survives_json() -> None:
     again = Sweep.model_validate_json(sweep.model_dump_json())
     assert again.model_dump_json() == sweep.model_dump_json()
     assert [again.base.having(s) for s in again.settings()] == [sweep.base.having(s) for s in sweep.settings()]
+
+
+def test_a_misspelt_field_is_met_halfway() -> None:
+    with pytest.raises(ValidationError) as raised:
+        Trial(epoch=2)  # type: ignore[call-arg]
+    assert explain(raised.value).startswith("epoch: there is no such field; did you mean epochs")

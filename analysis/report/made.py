@@ -128,8 +128,8 @@ def missing(trials: pd.DataFrame, judged: Mapping[int, Verdict], left_out: Seque
         repeats = trials[trials["paradigm"].notna()].groupby("cell").size()
         if once := int((repeats == 1).sum()):
             told.append(
-                f"Trained once: {once:,} of {counted(len(repeats), 'fine-tuned cell')}; what another seed would give "
-                "cannot be told of such."
+                f"Trained once: {once:,} of {counted(len(repeats), 'fine-tuned setting')}; what another seed would "
+                "give cannot be told of such."
             )
     elif of_study:
         told.append("Nothing was fine-tuned: H7 to H9 and the leakage need it.")

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from analysis.gains import Gain, Leader
+from analysis.gains import FLOORS, Gain, Leader
 from analysis.report import made
 from analysis.report.form import Table, between, p_value, percent, points
 from analysis.report.verdicts import rests_on
@@ -55,7 +55,7 @@ def leading(found: Sequence[Leader], named: Mapping[str, str]) -> list[str]:
             f"({percent(one.validation)} %). On test it scores {percent(one.score.value)} % "
             f"{between(one.score.interval(), percent)}; beside it: {', '.join(beside)}."
         )
-        if one.kind == "floor":
+        if one.kind in FLOORS:
             told[-1] += " No model is above this floor on validation."
         elif one.score.value < max(one.floors.values(), default=np.nan):
             told[-1] += " That is less than the floor."
