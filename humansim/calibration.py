@@ -52,8 +52,9 @@ class Reliability(Frozen):
         rows = (f"{one.n:9,} {100 * one.confidence:9.1f} % {100 * one.agreement:9.1f} %" for one in self.bins)
         return "\n".join(
             (
-                f"{self.n:,} triplets of the {self.part} part: Brier score {self.brier:.4f} ({self.brier_uncalibrated:.4f} "
-                f"before calibration), expected calibration error {self.ece:.4f} ({self.ece_uncalibrated:.4f})",
+                f"{self.n:,} triplets of the {self.part} part: Brier score {self.brier:.4f} "
+                f"({self.brier_uncalibrated:.4f} before calibration), "
+                f"expected calibration error {self.ece:.4f} ({self.ece_uncalibrated:.4f})",
                 " triplets  how sure it is  people who agree",
                 *rows,
             )

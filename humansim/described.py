@@ -180,10 +180,11 @@ def note_of(result: Result) -> str:
     if "2afc/test" in shown:
         sets = len({score.set for score in result.scores if score.part == "test"})
         best = f", the best any metric can reach {100 * shown['ceiling/best']:.2f} %" if "ceiling/best" in shown else ""
+        of = f"mean of {sets} sets" if sets > 1 else "1 set"
+        judges = " Simulated judges." if made.get("simulated_judges") else ""
         told.append(
-            f"2AFC on the test part: **{100 * shown['2afc/test']:.2f} %** "
-            f"({f'mean of {sets} sets' if sets > 1 else '1 set'}, {result.measure}; chance is {100 * CHANCE:.0f} %{best})."
-            f"{' Simulated judges.' if made.get('simulated_judges') else ''}"
+            f"2AFC on the test part: **{100 * shown['2afc/test']:.2f} %** ({of}, {result.measure}; "
+            f"chance is {100 * CHANCE:.0f} %{best}).{judges}"
         )
     if shared.get("contaminated"):
         told.append("**Contaminated: it was fitted on what it is evaluated on.**")
