@@ -2,7 +2,7 @@
 
 import argparse
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -238,40 +238,55 @@ def embedded_birds(root: "Root", backbone: "Variant") -> "Embedded":
 def gallery(
     root: "Root", trials: "pd.DataFrame", answers: "Answers", stores: "Mapping[str, Mapping[str, Store]]"
 ) -> "tuple[list[Section], list[str]]":
-    """The triplets on which models and people disagree most, where their images are at hand; what is not."""
-    from analysis.gallery import compared, disagreements, groups
+    """The triplets on which the best model and people disagree, and those on which fine-tuning changed the answer;
+    what is left out, as their images are not at hand."""
+    from functools import partial
+
+    from analysis.gallery import best, first, judged, pair
+    from analysis.report import gallery as walls
     from analysis.report.form import percent
-    from analysis.report.gallery import Wall, section
     from analysis.report.tables import labels
     from humansim.errors import BadInput
 
-    left_out = "The gallery of triplets on which models and people disagree most is left out: "
-    found = groups(trials, answers)
-    if not found:
-        return [], [f"{left_out}there is no model but floors, and what was fitted on what it is evaluated on."]
-    logged = _logged(stores, {trial for group in found for trial in group.trials})
-    named = labels(trials)
-    walls = []
+    model, change = best(trials, answers), pair(trials, answers)
+    both = [] if change is None else [first(trials, cell) for cell in (change.before, change.cell)]
+    if model is None:
+        why = "there is no model but floors, and what was fitted on what it is evaluated on."
+        return [], [f"The gallery is left out: {why}"]
+    logged, named, scored = _logged(stores, {model, *both}), labels(trials), answers.scores()
+
+    def told(trial: str) -> str:
+        row = trials.loc[trial]
+        own = scored[(scored["cell"] == row["cell"]) & (scored["measure"] == row["measure"])]
+        return f"{named[str(row['cell'])]} ({percent(own['score'].mean())} % on test)"
+
+    def asked(trial: str) -> "tuple[pd.DataFrame, str]":
+        return logged[trial][1], trials["measure"][trial]
+
+    def files(trial: str) -> "Callable[[pd.DataFrame], dict[str, Path]]":
+        return partial(_files, root, logged[trial][0].trial.source)
+
+    simulated = bool(trials["simulated"][model])
     try:
-        for group in found:
-            some = trials.loc[list(group.trials)]
-            models = tuple(
-                f"{named[cell]}, {percent(score)} % 2AFC"
-                for cell, score in zip(some["cell"], group.scores, strict=True)
-            )
-            both = compared([(logged[trial][1], some["measure"][trial]) for trial in group.trials])
-            shown = disagreements(both)
-            result = logged[group.trials[0]][0]
-            files = _files(root, result.trial.source, shown)
-            against = int((both["margin"] > 0).sum())
-            simulated = result.provenance["simulated_judges"]
-            walls.append(Wall(group.name, models, len(both), against, shown, files, simulated))
-        more = [section(walls)]
+        shown = [walls.of_best(judged(model=asked(model)), told(model), files(model), simulated)]
+        if change is not None:
+            came, tuned = both
+            changed = judged(came=asked(came), tuned=asked(tuned))
+            simulated = bool(trials["simulated"][tuned])
+            shown += walls.of_change(changed, told(came), told(tuned), files(tuned), simulated, shown)
+        return [walls.section(shown, "" if change is not None else _unchanged(trials))], []
     except BadInput as error:
-        return [], [f"{left_out}{error}"]
-    if trials["contaminated"].any() and "tuned" not in {group.name for group in found}:
-        return more, ["The gallery shows no fine-tuned model: all were fitted on what they are evaluated on."]
-    return more, []
+        return [], [f"The gallery is left out: {error}"]
+
+
+def _unchanged(trials: "pd.DataFrame") -> str:
+    """Why the gallery does not show what fine-tuning changed."""
+    tuned = trials[trials["paradigm"].notna()] if "paradigm" in trials else trials[:0]
+    if tuned.empty:
+        return "Nothing was fine-tuned, so there is nothing to show of what fine-tuning changed."
+    if tuned["contaminated"].all():
+        return "What fine-tuning changed is not shown: all was fitted on what it is tested on."
+    return "What fine-tuning changed is not shown: no backbone was evaluated as it came beside what became of it."
 
 
 def _logged(stores: "Mapping[str, Mapping[str, Store]]", wanted: set[str]) -> "dict[str, tuple[Result, pd.DataFrame]]":

@@ -9,8 +9,7 @@ from analysis.answers import Answers
 from analysis.ceilings import answered
 from analysis.figures.look import MUTED, PALE, Picture, headed, key, sheet, signed
 from analysis.figures.subjects import before, models_of, paradigm_looks, pretty, short, tuned
-from analysis.joint import joint
-from analysis.stats import Contrast, mean
+from analysis.stats import Contrast, ends, mean
 from humansim.tables import counted
 
 if TYPE_CHECKING:
@@ -36,10 +35,8 @@ def gains(trials: pd.DataFrame, answers: Answers, kind: str = "fine-tuned") -> p
             found.append((str(model), str(paradigm), minutes, (1 / len(each)) * sum(others, first)))
     if not found:
         return pd.DataFrame(columns=["model", "paradigm", "minutes", "gain", "low", "high"])
-    both = joint(answers, [contrast for *_, contrast in found])
-    low, high = both.interval()
-    made = pd.DataFrame([one[:3] for one in found], columns=["model", "paradigm", "minutes"])
-    return made.assign(gain=both.value, low=low, high=high)
+    made = [(*named, *ends(answers, contrast)) for *named, contrast in found]
+    return pd.DataFrame(made, columns=["model", "paradigm", "minutes", "gain", "low", "high"])
 
 
 def _gain(answers: Answers, row: pd.Series, cell: tuple[str, str]) -> Contrast | None:

@@ -26,7 +26,7 @@ from analysis.figures.subjects import (
     unlike,
 )
 from analysis.joint import joint
-from analysis.stats import Contrast, mean
+from analysis.stats import Contrast, ends, mean
 from humansim.tables import counted
 
 if TYPE_CHECKING:
@@ -109,12 +109,11 @@ def _by_measure(rows: pd.DataFrame, answers: Answers, sets: Sequence[str]) -> pd
     found = [(row, m) for _, row in rows.iterrows() for m in _measures(answers, str(row["cell"]), sets)]
     if not found:
         return pd.DataFrame()
-    each = joint(answers, [mean([(str(row["cell"]), m)], sets) for row, m in found], resamples=2000)
-    low, high = each.interval()
+    contrasts = [mean([(str(row["cell"]), m)], sets) for row, m in found]
     ceilings = table(rows, answers, groups={"": sets}).set_index("cell")
-    columns = {"score": each.value, "low": np.clip(low, 0, 1), "high": np.clip(high, 0, 1), "best": each.not_worse()}
     panel = pd.DataFrame([{"cell": row["cell"], "model": row["model"], "measure": m} for row, m in found])
-    panel = panel.assign(**columns)
+    panel[["score", "low", "high"]] = [ends(answers, one) for one in contrasts]
+    panel["best"] = joint(answers, contrasts).not_worse()
     return panel.join(ceilings[["fresh_judge", "best_possible", "chance"]], on="cell")
 
 
@@ -318,16 +317,13 @@ def _of_panel(
     if not any(paradigm for _, paradigm, _ in found):
         return pd.DataFrame()
     start = {model: contrast for model, paradigm, contrast in found if not paradigm}
-    gains = [(i, one[2] - start[one[0]]) for i, one in enumerate(found) if one[1] and one[0] in start]
-    both = joint(answers, [*(contrast for _, _, contrast in found), *(gain for _, gain in gains)])
-    low, high = both.interval()
-    k = len(found)
     panel = pd.DataFrame([(model, paradigm) for model, paradigm, _ in found], columns=["model", "paradigm"])
-    panel = panel.assign(score=both.value[:k], low=np.clip(low[:k], 0, 1), high=np.clip(high[:k], 0, 1))
-    panel["best"] = both.of(np.arange(k)).not_worse()
-    for column, values in (("gain", both.value), ("gain_low", low), ("gain_high", high)):
-        panel[column] = np.nan
-        panel.loc[[i for i, _ in gains], column] = values[k:]
+    panel[["score", "low", "high"]] = [ends(answers, contrast) for _, _, contrast in found]
+    panel["best"] = joint(answers, [contrast for _, _, contrast in found]).not_worse()
+    panel[["gain", "gain_low", "gain_high"]] = [
+        ends(answers, contrast - start[model]) if paradigm and model in start else (np.nan,) * 3
+        for model, paradigm, contrast in found
+    ]
     people = answers.people().loc[list(sets)].mean()
     return panel.assign(chance=0.5, fresh_judge=people["fresh_judge"], best_possible=people["best"])
 

@@ -25,7 +25,6 @@ from analysis.verdict import Verdict
 from humansim.published import PARADIGMS
 from humansim.scores import CHANCE
 
-RESAMPLES = 2000  # of the intervals of single models, of which there are hundreds
 UNTUNED = ("floor", "untrained", "metric", "pretrained")
 BELOW = ", below the floor"
 
@@ -102,7 +101,7 @@ def untuned(trials: pd.DataFrame, answers: Answers, held: pd.DataFrame) -> Table
     for (cell, measure), (_, row) in zip(cells(some), some.drop_duplicates("cell").iterrows(), strict=True):
         own = scored[(scored["cell"] == cell) & (scored["measure"] == measure)]
         sets = list(dict.fromkeys(own["set"]))
-        one = estimate(answers, mean([(cell, measure)], sets), resamples=RESAMPLES)
+        one = estimate(answers, mean([(cell, measure)], sets))
         low, high = one.interval()
         of_release = own.groupby(own["set"].map(_release))["score"].mean()
         explained = held.loc[held["cell"] == cell, "explained"].astype(float).mean() if len(held) else np.nan
