@@ -7,8 +7,9 @@ import pandas as pd
 
 from analysis.answers import Answers
 from analysis.ceilings import answered
-from analysis.figures.look import MUTED, PALE, Picture, headed, key, sheet, signed
+from analysis.figures.look import MUTED, PALE, Picture, headed, key, sheet
 from analysis.figures.subjects import before, models_of, paradigm_looks, pretty, short, tuned
+from analysis.numbers import gained
 from analysis.stats import Contrast, ends, mean
 from humansim.tables import counted
 
@@ -105,7 +106,7 @@ def against_gain(trials: pd.DataFrame, answers: Answers, kind: str = "fine-tuned
     alt = (
         f"{title}. {counted(len(models), 'panel')}, each a base model, with {counted(len(looks), 'paradigm')}. "
         f"The largest gain has "
-        f"{pretty(top['model'])} by {top['paradigm']}: {signed(top['gain'], top['low'], top['high'])} points for "
+        f"{pretty(top['model'])} by {top['paradigm']}: {gained(top['gain'], top['low'], top['high'])} points for "
         f"{top['minutes']:.3g} minutes; {int((found['low'] > 0).sum())} of {len(found)} lie above 0, each by its own "
         "interval."
     )

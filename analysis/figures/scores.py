@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from analysis.answers import Answers
 from analysis.ceilings import answered, table
-from analysis.figures.look import GREY, INK, MUTED, PALE, Picture, headed, key, said, sheet, signed
+from analysis.figures.look import GREY, INK, MUTED, PALE, Picture, headed, key, sheet
 from analysis.figures.subjects import (
     SUPERVISIONS,
     before,
@@ -26,6 +26,7 @@ from analysis.figures.subjects import (
     unlike,
 )
 from analysis.joint import joint
+from analysis.numbers import gained, scored
 from analysis.stats import Contrast, ends, mean
 from humansim.tables import counted
 
@@ -90,8 +91,8 @@ def pretrained(trials: pd.DataFrame, answers: Answers) -> Picture | None:
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
     caption = (
         f"2AFC scores of {counted(len(rows), 'model')} on {len(panels)} "
-        f"{'group' if len(panels) == 1 else 'groups'} of sets, by measure, with 95 % intervals (query "
-        "images resampled). Colours tell what a model learnt from: labels, text, or images alone. Lines: chance, the "
+        f"{'group' if len(panels) == 1 else 'groups'} of sets, by measure, with 95 % intervals. "
+        "Colours tell what a model learnt from: labels, text, or images alone. Lines: chance, the "
         "floor of bare pixels, a fresh judge, and the best score that is "
         f"possible on these votes, where they lie in the panel; the numbers stand above it. {BEST}"
     )
@@ -194,7 +195,7 @@ def _held_against(ax: "Axes", panel: pd.DataFrame, floor: float | None, reach: f
 def _leaders(panel: pd.DataFrame, top: pd.Series) -> str:
     """What a panel shows, in a sentence."""
     name = f"{pretty(top['model'])} by {top['measure']}" if "measure" in top else pretty(top["model"])
-    score = said(top["score"], top["low"], top["high"])
+    score = scored(top["score"], top["low"], top["high"])
     if panel["best"].all() and len(panel) > 1:
         return f"{name} scores highest, {score} per cent; nothing is told apart."
     others = int(panel["best"].sum()) - 1
@@ -280,7 +281,7 @@ def fine_tuned(trials: pd.DataFrame, answers: Answers, kind: str = "fine-tuned")
     caption = (
         f"2AFC scores of {counted(len(models), 'base model')} after {counted(len(looks), 'way')} to fine-tune "
         f"on data of the same release, "
-        "with 95 % intervals (query images resampled; repeats where there are any). Thick grey lines: the same model "
+        "with 95 % intervals. Thick grey lines: the same model "
         f"before, with its interval. {BEST}"
     )
     if kind == "contaminated":
@@ -340,11 +341,11 @@ def _gained(own: pd.DataFrame) -> str:
     """What a panel shows, in a sentence."""
     up, down = int((own["gain_low"] > 0).sum()), int((own["gain_high"] < 0).sum())
     top = own.iloc[int(own["score"].argmax())]
-    score = said(top["score"], top["low"], top["high"])
+    score = scored(top["score"], top["low"], top["high"])
     name = f"{pretty(top['model'])}, {top['paradigm']}, scores highest, {score} per cent"
     if np.isnan(top["gain"]):
         return f"{name}."
-    gain = signed(top["gain"], top["gain_low"], top["gain_high"])
+    gain = gained(top["gain"], top["gain_low"], top["gain_high"])
     others = (
         f"of {counted(len(own), 'model')} {up} lie above what they were before and {down} below, each by "
         f"its own interval"

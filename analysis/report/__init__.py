@@ -137,6 +137,7 @@ def write(
         "figures": drawn,
         "more": more,
         "made": made.made(trials),
+        "opens": made.opens(sweeps),
         "command": command,
         "missing": made.missing(trials, told, left_out, of_study),
         "mark": " Simulated judges." if simulated else "",

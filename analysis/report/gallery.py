@@ -11,8 +11,8 @@ import pandas as pd
 from PIL import Image
 
 from analysis import gallery as triplets
+from analysis.numbers import percent
 from analysis.report import Section, templates
-from analysis.report.form import percent
 from humansim.errors import BadInput
 from humansim.pictures import upright
 from humansim.tables import counted

@@ -7,7 +7,8 @@ import pandas as pd
 
 from analysis.answers import Answers
 from analysis.hypotheses import HYPOTHESES
-from analysis.report.form import MINUS, UNKNOWN, Cell, Column, Link, Table, between, exactly, p_value, points
+from analysis.numbers import MINUS, UNKNOWN, between, p_value, points
+from analysis.report.form import Cell, Column, Link, Table, exactly
 from analysis.report.made import Store, Swept
 from analysis.verdict import Verdict
 from humansim.published import VERDICTS
