@@ -236,7 +236,7 @@ def judged(
 def without(rows: pd.DataFrame, column: str, wanted: Sequence[str], whose: str = "") -> list[str]:
     """For `partial`: which values of a column no row has."""
     lacking = [one for one in wanted if rows.empty or one not in set(rows[column])]
-    return [f"not finished: {', '.join(lacking)}{whose}"] if lacking else []
+    return [f"not among the finished trials: {', '.join(lacking)}{whose}"] if lacking else []
 
 
 def unmatched(models: pd.DataFrame) -> list[str]:
@@ -256,4 +256,4 @@ def unfinished(rows: pd.DataFrame) -> list[str]:
     fewer = rows.groupby(["model", "fit_on"], dropna=False)["paradigm"].nunique()
     fewer = fewer[fewer < rows["paradigm"].nunique()]
     some = [f"{model} on {fit_on}" for model, fit_on in fewer.index]
-    return found + ([f"left out where a paradigm is not finished: {', '.join(some)}"] if some else [])
+    return found + ([f"left out where a paradigm is not there: {', '.join(some)}"] if some else [])

@@ -240,7 +240,7 @@ def test_every_number_of_the_verdicts_is_the_verdicts_own(page: Element, folder:
         assert (
             f"{effect} points of 2AFC, 95 % interval {interval}"
             if verdict.estimate.n
-            else "nothing to test it on has finished"
+            else "nothing to test it on is among the finished trials"
         ) in section
         assert verdict.would_decide in section
         assert (verdict.outcome == "untested") == (number == 9)

@@ -64,7 +64,7 @@ def of_parts(number: int, verdict: Verdict) -> Picture | None:
     title = headed(f"H{number} and its parts: {verdict.outcome}", verdict.simulated)
     told_apart = {name: one for name, one in verdict.parts.items() if one.n and name != verdict.of}
     rows: list[tuple[str, Estimate]] = [(verdict.of or "all", verdict.estimate), *told_apart.items()]
-    lines = textwrap.wrap(verdict.claim, 125)
+    lines = textwrap.wrap(verdict.claim, 95)
     figure, [ax] = sheet(0.24 * len(rows) + 1.05 + 0.15 * len(lines))
     for y, (_, one) in enumerate(rows):
         _row(ax, y, one, verdict, large=y == 0)

@@ -25,7 +25,7 @@ QUALITIES = (95, 85, 70, 50, 30)  # of WebP: the first within the budget
 PER_CENT = "\N{NO-BREAK SPACE}%"
 
 TITLES = {
-    "against": "The best model, where it is sure and people say otherwise",
+    "against": "Where the best model is sure and judges say otherwise",
     "mended": "What fine-tuning mended",
     "broken": "What fine-tuning broke",
 }

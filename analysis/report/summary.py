@@ -111,7 +111,7 @@ def answer(judged: Mapping[int, Verdict], untuned: Table | None) -> list[str]:
     counts = [f"{len(which)} {outcome} ({', '.join(which)})" for outcome, which in by.items() if which]
     told = [f"Of the nine hypotheses: {'; '.join(counts)}."] if counts else []
     if by["untested"]:
-        told[0] += " Untested are those for which nothing to compare has finished."
+        told[0] += " Untested are those for which nothing to compare is among the finished trials."
     if untuned is not None:
         exact = untuned.exact
         models = exact[exact["kind"].isin(["pretrained", "metric"])]

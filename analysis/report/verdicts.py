@@ -75,7 +75,7 @@ def table(judged: Mapping[int, Verdict], told: Collection[int]) -> Table:
     which = "The nine hypotheses" if len(rows) == len(HYPOTHESES) else "The hypotheses that could be tested, of nine"
     caption = (
         f"{which}. Effects in points of 2AFC score; p is of the decision, corrected for all nine (Holm). "
-        "What the thesis concluded was seen by eye."
+        "Thesis: what the thesis that this study repeats concluded, by eye."
     )
     return Table("verdicts", caption, columns, tuple(rows), pd.DataFrame(exact))
 
