@@ -301,6 +301,14 @@ def test_of_people_nothing_says_that_they_were_simulated(tmp_path: Path) -> None
         assert "imulated" not in re.sub(r"base64,[^\"]*", "", (real / name).read_text())
 
 
+def test_what_has_to_run_for_links_is_said_where_they_are(page: Element, folder: Path) -> None:
+    opened = "Links to runs open while this runs: mlflow ui --backend-store-uri sqlite:////x/mlflow.db"
+    for name in ("hypotheses", "made"):
+        (own,) = [one for one in page.iter("section") if one.get("aria-labelledby") == name]
+        assert text(own).count(opened) == 1
+    assert "while this runs: `mlflow ui " in (folder / report.TEXT).read_text()
+
+
 def test_what_is_partial_is_said(page: Element) -> None:
     told = text(page.find("body"))
     assert told.count("thesis_heldout: 61 of 70 trials have finished.") == 2
