@@ -48,6 +48,18 @@ class Reliability(Frozen):
     ece_uncalibrated: float
     bins: tuple[Bin, ...]
 
+    def __str__(self) -> str:
+        rows = (f"{one.n:9,} {100 * one.confidence:9.1f} % {100 * one.agreement:9.1f} %" for one in self.bins)
+        return "\n".join(
+            (
+                f"{self.n:,} triplets of the {self.part} part: Brier score {self.brier:.4f} "
+                f"({self.brier_uncalibrated:.4f} before calibration), "
+                f"expected calibration error {self.ece:.4f} ({self.ece_uncalibrated:.4f})",
+                " triplets  how sure it is  people who agree",
+                *rows,
+            )
+        )
+
 
 class Calibration(Frozen):
     """The temperature of one measure, in units of its distances, and what it is worth; `test` was not fitted on.

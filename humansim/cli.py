@@ -248,6 +248,8 @@ def _sweep(given: argparse.Namespace, retry: "Collection[Kind]" = ()) -> int:
         )
     elif rows:
         show.console().print(*show.scores(rows, f"{sweep.name}: held-out triplets, cosine", simulated))
+        if any(row["kind"] in ("fine-tuned", "contaminated") for row in rows):
+            err.print(f"What fine-tuning gained, with intervals: humansim report {sweep.name}")
     for failure in report.failures:
         err.print(f"[red]failed[/red] {failure.trial.id} ({failure.kind}): {escape(failure.reason)}", soft_wrap=True)
     if report.failures:
@@ -335,10 +337,13 @@ def _score(given: argparse.Namespace) -> int:
         return "unknown" if found[name] is None else f"{100 * found[name]:.4f}"
 
     by = f", clusters by {given.cluster}" if given.cluster else ""
+    interval = f"{percent('low')} to {percent('high')}"
+    if found["low"] is None or found["low"] == found["high"]:  # resamples of what does not differ do not either
+        interval = "unknown: all earn the same" if found["n"] > 1 else "unknown: too few triplets"
     unknown = "" if judges is not None else " (how many judges? give --judges N)"
     rows = [
         ("2AFC score, soft credit", percent("score")),
-        (f"  95 % interval, bootstrap{by}", f"{percent('low')} to {percent('high')}"),
+        (f"  95 % interval, bootstrap{by}", interval),
         ("accuracy against the majority", percent("accuracy")),
         ("chance", "50.0000"),
         ("people: a fresh judge, unbiased", percent("fresh_judge") + unknown),

@@ -215,9 +215,19 @@ def _best(text: str, found: "Iterable[Result]", sweep: "Sweep") -> "tuple[Result
         ):
             fits.append(one)
     if not fits:
-        how = "a fine-tuned one needs paradigm=..., or paradigm='*'" if alone else "humansim plan lists its cells"
-        others = near(wanted.get("backbone", ""), sorted({str(one.trial.backbone) for one in found}))
-        raise BadInput(f"{text!r}: nothing like that has finished in {sweep.name}; {how}{others}")
+        tuned = [one.trial.paradigm for one in found if one.trial.paradigm is not None]
+        known = {
+            "backbone": {str(one.trial.backbone) for one in found},
+            "paradigm": {name for one in tuned for name in (one.name, str(one))},
+        }
+        for axis, values in known.items():
+            if axis in wanted and not fnmatch.filter(values, wanted[axis]):
+                others = near(wanted[axis], sorted(values))
+                raise BadInput(f"{text!r}: no {axis} like that has finished in {sweep.name}{others}")
+        how = "; what was fine-tuned is named with paradigm='*' or one of its names" if alone and tuned else ""
+        raise BadInput(
+            f"{text!r}: nothing like that has finished in {sweep.name}{how}; humansim plan {sweep.name} lists its cells"
+        )
     chosen, tied = best(fits)
     assert chosen is not None
     return chosen, tied

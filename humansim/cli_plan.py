@@ -72,7 +72,7 @@ def _plan(given: argparse.Namespace) -> int:
         ahead = forecast.forecast(found, root, device=given.device, slots=given.slots)
     weights = [file.name for file in plan.missing_weights(found.cells)]
     if given.json:
-        show.json_document(_document(found, ahead, weights, failed, given.price))
+        show.json_document(_document(found, ahead, weights, failed, given.price) | {"notes": _warned(found, root)})
         return 1 if failed else 0
     _print(given, root, found, ahead, weights)
     for name, why in failed.items():

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from typing import Any
 
 from humansim.results import Pruned, Result
+from humansim.scores import CHANCE
 from humansim.spec import Sweep, Trial, Variant
 
 NAME = 250  # characters of a run's name that a database takes
@@ -169,6 +170,28 @@ def facts_of(result: Result) -> dict[str, str]:
     named = {f"backbone.{key}": value for key, value in facts.items()}
     named |= {f"pretraining.{key}": value for key, value in learnt.items()}
     return {key: str(value) for key, value in named.items() if value is not None} | shared_of(result)
+
+
+def note_of(result: Result) -> str:
+    """What a finished run's page says first, in Markdown: its score among what it is to be read beside, and its use."""
+    shown, made = final_metrics(result), result.provenance
+    shared = made.get("shared", {})
+    told = []
+    if "2afc/test" in shown:
+        sets = len({score.set for score in result.scores if score.part == "test"})
+        best = f", the best any metric can reach {100 * shown['ceiling/best']:.2f} %" if "ceiling/best" in shown else ""
+        of = f"mean of {sets} sets" if sets > 1 else "1 set"
+        judges = " Simulated judges." if made.get("simulated_judges") else ""
+        told.append(
+            f"2AFC on the test part: **{100 * shown['2afc/test']:.2f} %** ({of}, {result.measure}; "
+            f"chance is {100 * CHANCE:.0f} %{best}).{judges}"
+        )
+    if shared.get("contaminated"):
+        told.append("**Contaminated: it was fitted on what it is evaluated on.**")
+    elif result.trial.paradigm is not None and "test" in shared:
+        told.append(f"What it was fitted on shares {shared['test']['images']} images with the test part.")
+    told.append(f'As a metric: `humansim.load("{result.trial.id}")`; intervals: `humansim report`.')
+    return "\n\n".join(told)
 
 
 def shared_of(result: Result) -> dict[str, str]:

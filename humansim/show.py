@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import shutil
 import sys
 import time
@@ -38,6 +39,7 @@ MODELS = ("metric", "pretrained", "fine-tuned", "contaminated")  # what is held 
 MANY = 4  # sets that stand side by side with their intervals
 WIDE = 9  # models that do
 STATES = ("finished", "pruned", "running", "resumable", "to run", "failed")
+HEAD = 11  # characters of a column's head, which is no wider than a score with its interval
 MOST = 24  # fine-tuned models that are shown
 
 
@@ -236,9 +238,8 @@ def scores(table: Table, title: str, simulated: bool) -> list[RichTable]:
     half = "" if wide else ", ± half the 95 % interval, bootstrap over queries or judgement trials"
     each.caption = f"{about}{half}; --json gives all"
     each.add_column("", justify="right" if wide else "left", no_wrap=True)
-    names = range(1, len(table) + 1)
-    for column in sets if wide else names:
-        each.add_column(escape(str(column)).replace("/", "\n").replace("_", "\n"), justify="right", no_wrap=True)
+    for column in sets if wide else _heads(table):
+        each.add_column(escape(column).replace("/", "\n").replace("_", "\n"), justify="right", no_wrap=True)
     if wide:
         for number, row in enumerate(table, 1):
             each.add_row(str(number), *(_with_half(row["sets"].get(name, {}), wide) for name in sets))
@@ -246,6 +247,21 @@ def scores(table: Table, title: str, simulated: bool) -> list[RichTable]:
         for name in sets:
             each.add_row(escape(name), *(_with_half(row["sets"].get(name, {}), wide) for row in table))
     return [models, each]
+
+
+def _heads(table: Table) -> list[str]:
+    """Heads for rows that stand as columns: number, kind, and the first short word that tells it from others of its
+    kind."""
+    heads = []
+    for number, row in enumerate(table, 1):
+        others = [other["axes"] for other in table if other["kind"] == row["kind"]]
+        apart = [
+            str(value)
+            for axis, value in row["axes"].items()
+            if isinstance(value, str) and len(value) <= HEAD and any(other.get(axis) != value for other in others)
+        ]
+        heads.append("\n".join([str(number), *re.split(r":? ", row["kind"]), *apart[:1]]))
+    return heads
 
 
 def _highest(table: Table) -> tuple[Table, int]:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from humansim import __version__, moved, results
 from humansim.backlog import Backlog, Waiting
-from humansim.described import NAME, cell_name, facts_of, final_points, of_experiment, origins_of, run_name
+from humansim.described import NAME, cell_name, facts_of, final_points, note_of, of_experiment, origins_of, run_name
 from humansim.errors import BadInput
 from humansim.plan import base_of, spelt_out
 from humansim.results import Failure, Outcome, Pruned, Result
@@ -290,6 +290,7 @@ class Tracker:
             # What has a step is the last point of a curve, which is there.
             metrics += [Metric(*point) for point in final_points(outcome) if point[-1] == 0]
             tags = {"root": str(self.root.path), **origins_of(outcome), **facts_of(outcome)}
+            tags["mlflow.note.content"] = note_of(outcome)
         elif isinstance(outcome, Pruned):
             tags = {"pruned": str(outcome.epoch), **origins_of(outcome)}
         elif outcome is not None:

@@ -88,7 +88,7 @@ def chaos(
                 before = len(list(root.results.glob(f"*/{results.RESULT}")))
                 # Whoever is killed while it starts shows nothing: first a further trial has to finish.
                 while driver.poll() is None and len(list(root.results.glob(f"*/{results.RESULT}"))) <= before:
-                    while len(nodes.workers) < WORKERS and "waiting for a node" in log.read_text():
+                    while nodes.there() < WORKERS and "waiting for a node" in log.read_text():
                         nodes.add(*WORKER, wait=False)
                     time.sleep(0.2)
                 while driver.poll() is None and left:
@@ -103,14 +103,14 @@ def chaos(
                     if now == "node":
                         if nodes.workers and rng.random() < 0.8:
                             nodes.kill(rng.randrange(len(nodes.workers)))
-                        if len(nodes.workers) < WORKERS:
+                        if nodes.there() < WORKERS:
                             nodes.add(*WORKER, wait=False)
                     elif server.process.poll() is None:
                         server.stop()
                     else:
                         server.start()
                 if not left:
-                    while len(nodes.workers) < WORKERS:
+                    while nodes.there() < WORKERS:
                         nodes.add(*WORKER, wait=False)
                 if server.process.poll() is not None:  # a sweep does not start without it
                     server.start()

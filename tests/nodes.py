@@ -67,6 +67,11 @@ class Nodes:
             time.sleep(0.2)
         return node
 
+    def there(self) -> int:
+        """How many workers there are, or are starting; one that could not start, on a busy machine, is none."""
+        self.workers = [node for node in self.workers if node.poll() is None]
+        return len(self.workers)
+
     def add(self, *options: str, wait: bool = True) -> None:
         self.workers.append(self._start([f"--address={self.address}", *options], wait))
 

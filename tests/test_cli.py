@@ -175,6 +175,8 @@ def test_many_sets_stand_one_a_row(capsys: pytest.CaptureFixture[str]) -> None:
     sets = {f"some/{i}": {"score": 0.5 + i / 100, "low": 0.5, "high": 0.6} for i in range(11)}
     table = [
         {"kind": "floor", "axes": {"backbone": "pixels"}, "sets": sets},
+        {"kind": "fine-tuned", "axes": {"paradigm": "triplet", "fit_on": "one", "lr": "1e-3"}, "sets": sets},
+        {"kind": "fine-tuned", "axes": {"paradigm": "triplet", "fit_on": "two", "lr": "1e-4"}, "sets": sets},
         {"kind": "ceiling: fresh judge", "axes": {}, "sets": {"some/3": {"score": 0.86}}},
     ]
     show.console().print(*show.scores(table, "title", simulated=False))
@@ -182,11 +184,14 @@ def test_many_sets_stand_one_a_row(capsys: pytest.CaptureFixture[str]) -> None:
     rows = {line.split("\u2502")[1].strip(): line for line in shown.splitlines() if line.startswith("\u2502")}
     assert "mean of 11 sets" in shown
     assert "55.00" in rows["1"]
-    assert "%" not in rows["2"]  # one set of eleven has no mean to show
-    assert "86.00" not in rows["2"]
+    assert "%" not in rows["4"]  # one set of eleven has no mean to show
+    assert "86.00" not in rows["4"]
     assert "53.00 ± 5.0" in rows["some/3"]
     assert "86.00" in rows["some/3"]
     assert "60.00 ± 5.0" in rows["some/10"]
+    heads = [[cell.strip() for cell in line.split("\u2503")[2:-1]] for line in shown.splitlines() if "\u2503  " in line]
+    of_columns = [" ".join(filter(None, column)) for column in zip(*heads[-5:], strict=True)]
+    assert of_columns == ["1 floor", "2 fine-tuned one", "3 fine-tuned two", "4 ceiling fresh judge"], heads
 
 
 def test_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
@@ -292,6 +297,10 @@ def test_score_gives_the_scores_ceilings_and_interval(tmp_path: Path, capsys: py
     assert found["ties"] == 1
     assert main(["score", str(file)]) == 0
     assert "67.5000" in capsys.readouterr().out
+    file = tmp_path / "alike.csv"  # resamples of what does not differ do not differ: no interval
+    file.write_text("to_left,to_right,choice\n1,2,0\n2,1,1\n")
+    assert main(["score", str(file)]) == 0
+    assert "unknown: all earn the same" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -180,6 +180,9 @@ def test_a_temperature_is_found_again_and_votes_count() -> None:
     assert told.ece < 0.03 < told.ece_uncalibrated
     assert told.brier < told.brier_uncalibrated
     assert sum(one.n for one in told.bins) == 4000
+    heading, _, *bins = str(told).splitlines()  # what a person reads of it
+    assert heading.startswith(f"4,000 triplets of the test part: Brier score {told.brier:.4f}")
+    assert [line.split()[1] for line in bins] == [f"{100 * one.confidence:.1f}" for one in told.bins]
 
 
 def test_votes_that_never_err_or_say_nothing_leave_the_temperature_at_a_bound() -> None:

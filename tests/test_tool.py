@@ -147,8 +147,9 @@ def _differences(one: pd.DataFrame, two: pd.DataFrame) -> dict[str, float]:
     ("a", "b", "message"),
     [
         ("pixels", "pixels", "are the same trial"),
-        ("pixels", "resnet50", "'resnet50': nothing like that has finished in two; a fine-tuned one needs paradigm"),
-        ("pixels", "pixel", "or paradigm='*'; did you mean pixels? Known: efficientnet_lite0, pixels"),
+        ("pixels", "resnet50", "'resnet50': no backbone like that has finished in two"),
+        ("pixels", "pixel", "did you mean pixels? Known: efficientnet_lite0, pixels"),
+        ("pixels", "layer=blocks.3", "nothing like that has finished in two; humansim plan two lists its cells"),
     ],
 )
 def test_compare_says_what_it_did_not_find(

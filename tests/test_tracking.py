@@ -99,6 +99,10 @@ def test_a_result_is_one_finished_run_however_often_and_wherever_it_is_logged(ro
     assert run.data.tags["pretraining.language"] == "False"
     assert run.data.params["paradigm"] == "triplet"
     assert run.data.tags["judges"] == "simulated judges"
+    note = run.data.tags["mlflow.note.content"]  # what its page says first
+    assert "**70.00 %** (mean of 2 sets, cosine; chance is 50 %" in note
+    assert "Simulated judges" in note
+    assert f'humansim.load("{TRIAL.id}")' in note
     assert {k: v for k, v in run.data.metrics.items() if k.startswith("2afc/")} == {
         "2afc/test": 0.7,
         "2afc/validation": 0.7,
