@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.answers import Answers
-from analysis.gains import Gain, gains, leaders
+from analysis.gains import Pair, leaders, pairs
 
 MOST = 12  # triplets of a kind
 CLEAR = 0.75  # share of people that has to agree
@@ -14,33 +14,41 @@ SURE = 0.75  # share of a model's own answers in which it has to be less sure
 NO_FLOORS = ("pretrained", "metric", "fine-tuned")
 
 
-def best(trials: pd.DataFrame, answers: Answers) -> str | None:
-    """The trial of the best model, as the summary has it: on validation, whether fine-tuned or not.
+def best(trials: pd.DataFrame, answers: Answers) -> tuple[str, str] | None:
+    """The trial of the best model, as the summary has it: on validation, whether fine-tuned or not; and how it is best.
 
     Where validation scores are not of the same sets, or there are none, it is the model as it comes with the highest
     test score, of those that were scored on most sets. Floors, and what was fitted on what it is tested on, are left
     out; of repeats the lowest seed stands for all.
     """
     some = trials[trials["kind"].isin(NO_FLOORS)]
-    led = leaders(some, answers) if len(some) else []
-    if led:
-        return first(trials, led[0].cell)
+    if len(some) and (led := leaders(some, answers)):
+        return first(trials, led[0].cell), "the best on validation"
     scored = answers.scores()
     own = scored[scored["measure"] == scored["cell"].map(dict(zip(trials["cell"], trials["measure"], strict=True)))]
     own = own[own["cell"].isin(some.loc[some["kind"] != "fine-tuned", "cell"])]
     of_cell = own.groupby("cell").agg(score=("score", "mean"), sets=("set", "nunique"))
     of_cell = of_cell[of_cell["sets"] == of_cell["sets"].max()]
-    return first(trials, str(of_cell["score"].idxmax())) if len(of_cell) else None
+    if of_cell.empty:
+        return None
+    return first(trials, str(of_cell["score"].idxmax())), "the best of those that were not fine-tuned"
 
 
-def pair(trials: pd.DataFrame, answers: Answers) -> Gain | None:
-    """A backbone as it came, and what was fine-tuned from it, both asked the same: of several, best on validation.
+def pair(trials: pd.DataFrame, answers: Answers) -> tuple[Pair, str] | None:
+    """A backbone as it came, and what was fine-tuned from it, both asked the same: the best on validation; and of what.
 
-    None if there is none but such as was fitted on what it is tested on.
+    Validation scores compare only where the same was fitted on: it is that which most pairs have, of equals the first
+    by name. None if there is no pair but such as was fitted on what it is tested on.
     """
     data = trials.drop_duplicates("cell").set_index("cell")["data"]
-    found = [one for one in gains(trials, answers) if not one.contaminated and data[one.cell] == data[one.before]]
-    return max(found, key=lambda one: np.nan_to_num(one.validation, nan=-1.0), default=None)
+    found = [one for one in pairs(trials, answers) if not one.contaminated and data[one.cell] == data[one.before]]
+    if not found:
+        return None
+    fitted = sorted(one.fit_on for one in found)
+    most = max(dict.fromkeys(fitted), key=fitted.count)
+    among = [one for one in found if one.fit_on == most]
+    which = "the best on validation" + (f" of what was fitted on {most}" if most and len(set(fitted)) > 1 else "")
+    return max(among, key=lambda one: np.nan_to_num(one.validation, nan=-1.0)), which
 
 
 def first(trials: pd.DataFrame, cell: str) -> str:

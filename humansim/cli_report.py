@@ -305,17 +305,18 @@ def gallery(
     from analysis.report.tables import labels
     from humansim.errors import BadInput
 
-    model, change = best(trials, answers), pair(trials, answers)
-    both = [] if change is None else [first(trials, cell) for cell in (change.before, change.cell)]
-    if model is None:
+    top, change = best(trials, answers), pair(trials, answers)
+    both = [] if change is None else [first(trials, cell) for cell in (change[0].before, change[0].cell)]
+    if top is None:
         why = "there is no model but floors, and what was fitted on what it is evaluated on."
         return [], [f"The gallery is left out: {why}"]
+    model, which = top
     logged, named, scored = _logged(stores, {model, *both}), labels(trials), answers.scores()
 
-    def told(trial: str) -> str:
+    def told(trial: str, which: str = "") -> str:
         row = trials.loc[trial]
         own = scored[(scored["cell"] == row["cell"]) & (scored["measure"] == row["measure"])]
-        return f"{named[str(row['cell'])]} ({percent(own['score'].mean())} % on test)"
+        return f"{named[str(row['cell'])]} ({f'{which}; ' if which else ''}{percent(own['score'].mean())} % on test)"
 
     def asked(trial: str) -> "tuple[pd.DataFrame, str]":
         return logged[trial][1], trials["measure"][trial]
@@ -325,12 +326,12 @@ def gallery(
 
     simulated = bool(trials["simulated"][model])
     try:
-        shown = [walls.of_best(judged(model=asked(model)), told(model), files(model), simulated)]
+        shown = [walls.of_best(judged(model=asked(model)), told(model, which), files(model), simulated)]
         if change is not None:
             came, tuned = both
             changed = judged(came=asked(came), tuned=asked(tuned))
             simulated = bool(trials["simulated"][tuned])
-            shown += walls.of_change(changed, told(came), told(tuned), files(tuned), simulated, shown)
+            shown += walls.of_change(changed, told(came), told(tuned, change[1]), files(tuned), simulated, shown)
         return [walls.section(shown, "" if change is not None else _unchanged(trials))], []
     except BadInput as error:
         return [], [f"The gallery is left out: {error}"]

@@ -206,15 +206,16 @@ def test_the_best_model_is_the_best_on_validation_fine_tuned_or_not() -> None:
     trials["fit_on"] = None
     validated = trials.assign(validation=[0.7 if "resnet50." in trial else 0.6 for trial in trials.index])
     validated.loc["pixels#0", "validation"] = 0.9
-    assert best(validated, answers) == "resnet50.triplet.shoes#0"
+    assert best(validated, answers) == ("resnet50.triplet.shoes#0", "the best on validation")
     assert best(validated[validated["kind"] == "floor"], answers) is None
 
 
 def test_without_validation_the_best_model_is_one_as_it_comes() -> None:
     trials, answers = study(MODELS, {"triplet": 0.04}, queries=500)
-    assert best(trials, answers) == "clip_vit_b_16#0"
+    as_it_comes = ("clip_vit_b_16#0", "the best of those that were not fine-tuned")
+    assert best(trials, answers) == as_it_comes
     trials = trials.assign(validation=0.6)  # fitted on releases: their validation scores are of different sets
-    assert best(trials, answers) == "clip_vit_b_16#0"
+    assert best(trials, answers) == as_it_comes
 
 
 def test_the_pair_is_the_best_on_validation_and_the_backbone_that_it_came_from() -> None:
@@ -222,7 +223,18 @@ def test_the_pair_is_the_best_on_validation_and_the_backbone_that_it_came_from()
     trials["validation"] = [0.7 if trial == "resnet50.simclr.shoes#0" else 0.6 for trial in trials.index]
     found = pair(trials, answers)
     assert found is not None
-    assert (found.before, found.cell) == ("resnet50", "resnet50.simclr.shoes")
+    assert (found[0].before, found[0].cell) == ("resnet50", "resnet50.simclr.shoes")
+    assert found[1] == "the best on validation"
+
+
+def test_what_was_fitted_on_different_data_is_not_compared_on_validation() -> None:
+    """The easiest would win; it is what most were fitted on that counts."""
+    trials, answers = study(MODELS, {"triplet": 0.04}, queries=200)
+    trials["validation"] = [0.9 if "hsj" in trial else 0.6 for trial in trials.index]
+    found = pair(trials[trials.index != "resnet50.triplet.hsj#0"], answers)
+    assert found is not None
+    assert found[0].fit_on == "bapps"
+    assert found[1] == "the best on validation of what was fitted on bapps"
 
 
 def test_what_was_not_asked_the_same_or_was_fitted_on_its_test_is_no_pair() -> None:

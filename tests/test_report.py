@@ -465,6 +465,26 @@ def test_in_a_browser_nothing_is_fetched_and_nothing_is_amiss(folder: Path, brow
 
 
 @pytest.mark.slow
+def test_in_a_browser_figures_are_legible_and_what_goes_on_says_so(folder: Path, browser: Browser) -> None:
+    """On a phone figures keep the size that they were drawn for; on a wide screen tables use its width."""
+    shown = browser.new_page(viewport={"width": 400, "height": 800})
+    shown.goto((folder / report.PAGE).as_uri())
+    widths = shown.evaluate("[...document.querySelectorAll('.picture img')].map(one => one.clientWidth)")
+    assert widths
+    assert min(widths) >= 800  # of 9 inches, with letters of 8 points: 10 pixels or more
+    hints = "[...document.querySelectorAll('figcaption')].map(one => getComputedStyle(one, '::before').content)"
+    assert shown.evaluate(hints).count('"\N{LEFT RIGHT ARROW} The figure goes on sideways. "') == len(widths)
+    shadow = shown.evaluate("getComputedStyle(document.querySelector('.scroll')).backgroundAttachment")
+    assert shadow == "local, local, scroll, scroll"
+    assert shown.locator("#table-verdicts").evaluate("one => one.closest('.scroll').scrollWidth") > 400
+    shown.set_viewport_size({"width": 1280, "height": 800})
+    box = shown.locator(".scroll:has(#table-verdicts)").bounding_box()
+    assert box["x"] + box["width"] > 1200
+    assert "goes on" not in str(shown.evaluate(hints))
+    shown.close()
+
+
+@pytest.mark.slow
 def test_in_a_browser_keys_reach_the_skip_link_and_the_tables(folder: Path, browser: Browser) -> None:
     shown = browser.new_page()
     shown.goto((folder / report.PAGE).as_uri())

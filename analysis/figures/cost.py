@@ -90,7 +90,7 @@ def against_gain(trials: pd.DataFrame, answers: Answers, kind: str = "fine-tuned
         if i + columns >= len(models):
             ax.set_xlabel("minutes of training")
     handles = [key(name, colour, marker=marker, linewidth=1.3) for name, (colour, marker) in looks.items()]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(7, len(handles)))
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
     devices = sorted({str(d) for d in tuned(trials, kind).get("device", pd.Series(dtype=str)).dropna()})
     where = f" on {devices[0]}" if len(devices) == 1 else ""

@@ -161,13 +161,18 @@ def templates() -> jinja2.Environment:
         keep_trailing_newline=True,
     )
     pages.filters |= {"svg": _inlined, "markdown": _in_markdown, "latex": in_latex, "raw_html": Markup}
-    pages.filters |= {"counted": counted}
+    pages.filters |= {"counted": counted, "unbroken": _unbroken}
     return pages
 
 
 def _inlined(figure: Drawn) -> str:
     """A figure's SVG as a data URI: an image of its own, whose ids and styles do not meet the page's."""
     return f"data:image/svg+xml;base64,{base64.b64encode(figure.svg.read_bytes()).decode()}"
+
+
+def _unbroken(text: str) -> str:
+    """Text in which no line begins with a per cent sign."""
+    return text.replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def _in_markdown(text: object) -> str:

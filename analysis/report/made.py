@@ -53,9 +53,9 @@ class Swept:
     stores: tuple[Store, ...]
 
 
-def opens(sweeps: Sequence[Swept]) -> str:
-    """The commands that have to run for links to runs to lead somewhere; empty if none has to."""
-    return "   or   ".join(dict.fromkeys(store.opens for one in sweeps for store in one.stores if store.opens))
+def opens(sweeps: Sequence[Swept]) -> list[str]:
+    """The commands that have to run for links to runs to lead somewhere, one for each store that is no server."""
+    return list(dict.fromkeys(store.opens for one in sweeps for store in one.stores if store.opens))
 
 
 def audit(trials: pd.DataFrame) -> list[tuple[str, int, str]]:
@@ -70,16 +70,17 @@ def audit(trials: pd.DataFrame) -> list[tuple[str, int, str]]:
             for what in ("trials", "triplets", "images", "near_duplicates")
             if f"shared.test.{what}" in own and own[f"shared.test.{what}"].notna().any()
         }
-        told = ", ".join(
-            f"{of_all(count, own) if what == 'images' else f'{count:,}'} {what.replace('_', ' ')}"
+        of_all = {"images": images(shared["images"], own)} if "images" in shared else {}
+        told = [
+            f"{of_all.get(what, f'{count:,}')} {what.replace('_', ' ')[: None if count > 1 else -1]}"
             for what, count in shared.items()
             if count
-        )
-        found.append((str(protocol), len(own), told or "nothing"))
+        ]
+        found.append((str(protocol), len(own), ", ".join(told) or "nothing"))
     return found
 
 
-def of_all(count: int, own: pd.DataFrame) -> str:
+def images(count: int, own: pd.DataFrame) -> str:
     """Images that are shared, of how many on test: "40 of 40"; of older results that is not known."""
     most = own[own["shared.test.images"] == count]
     every = most["images.test"].min() if "images.test" in own else np.nan

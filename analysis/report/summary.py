@@ -71,7 +71,7 @@ def seen(trials: pd.DataFrame) -> list[str]:
     if not (count := trained["shared.test.images"].max()) > 0:
         return []
     return [
-        f"Fit and test share {made.of_all(int(count), trained)} images: scores after fine-tuning are of new judgements "
+        f"Fit and test share {made.images(int(count), trained)} images: scores after fine-tuning are of new judgements "
         "on these, and say nothing of images that nobody has seen."
     ]
 

@@ -40,7 +40,8 @@ def of_sets(answers: Answers) -> Table:
     )
     caption = (
         "The evaluation sets. Scores in per cent: of a fresh judge, held to the others; and the best possible, always "
-        f"with the majority. Chance is {percent(CHANCE)}; a fresh judge is unknown where each triplet has one."
+        f"with the majority. Chance is {percent(CHANCE)}; a fresh judge is unknown where each triplet has one. "
+        "Triplets of one query image, or of one judgement trial, are not independent."
     )
     return Table("sets", caption, columns, tuple(rows), pd.DataFrame(exact))
 
@@ -124,8 +125,8 @@ def untuned(trials: pd.DataFrame, answers: Answers, held: pd.DataFrame) -> Table
         *(Column("Explained", "number"), *(Column(name, "number") for name in releases)),
     )
     caption = (
-        "Models as they come, best first: mean 2AFC score over the sets, in per cent, with its interval; what share of "
-        "the way from chance to the best possible that explains; and the mean over each release's sets."
+        "Models as they come, best first: mean 2AFC score over the sets, in per cent, with its interval; explained, "
+        "how much of the way from chance to the best possible that is, in per cent; the mean over each release's sets."
     )
     return Table("models", caption, columns, tuple(rows), exact, frozenset({0, 1, len(rows) - 1}))
 
