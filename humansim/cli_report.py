@@ -86,7 +86,7 @@ def _report(given: argparse.Namespace) -> int:
     tell(f"judging by {counted(len(trials), 'trial')}")
     judged = hypotheses.verdicts(trials, answered)
     maps, left_out = birds(root, trials) if set(answered.sets) & set(SETS) else (None, [])
-    tell("looking for where models and people disagree most")
+    tell("choosing triplets for the gallery")
     more, not_shown = gallery(root, trials, answered, stores)
     files = {_name(one): str(Path(one).absolute()) for one in given.sweeps if one.endswith(".py")}
     options = _options(given, root)

@@ -284,6 +284,15 @@ def test_scores_stand_beside_floor_ceilings_and_chance(page: Element) -> None:
         assert text(row[2]) == f"{100 * tuned:.1f} ({signed(tuned - scores[model])})"
 
 
+def test_a_study_of_few_fine_tunings_tells_what_each_gained() -> None:
+    """Of many, its tables and verdicts do."""
+    trials, answers = study()
+    assert report.told_of(trials, answers, of_study=True) == []
+    assert len(report.told_of(trials, answers, of_study=False)) == len(MODELS)
+    one = trials[trials["model"] == "resnet50"]
+    assert [gain.cell for gain in report.told_of(one, answers, of_study=True)] == ["resnet50 triplet heldout"]
+
+
 def test_simulated_judges_are_told_everywhere(page: Element, folder: Path) -> None:
     assert "imulated" in text(page.find("head/title"))
     for one in (*page.iter("caption"), *page.iter("figcaption")):

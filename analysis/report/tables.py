@@ -165,8 +165,8 @@ def gained(found: Sequence[Gain], named: Mapping[str, str]) -> Table | None:
     )
     caption = (
         "What fine-tuning gained: of each backbone and what it was fitted on the model that is best on validation, and "
-        "the backbone as it came, on the same test triplets. Scores in per cent; gains in points of 2AFC, paired, each "
-        "by itself, not corrected."
+        "the backbone as it came, on the same test triplets, mean over all sets. Scores in per cent; gains in points "
+        "of 2AFC, paired, each by itself, not corrected."
     )
     return Table("gains", caption, columns, rows, exact)
 
