@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 
 from analysis.answers import Answers, cells, chosen
@@ -75,9 +76,12 @@ def reading(rows: pd.DataFrame) -> "pd.Series[str]":
 
 def sets_of(answers: Answers, rows: pd.DataFrame) -> list[str]:
     """The sets on which every one of these trials was evaluated."""
-    scores = answers.scores()
-    count = scores[scores["trial"].isin(rows.index)].groupby("set")["trial"].nunique()
-    return [name for name in answers.sets if 0 < count.get(name, 0) == len(rows)]
+    asked = {trial: np.zeros(len(answers.sets), dtype=bool) for trial in rows.index}
+    for trial, measure in answers.rows:
+        if trial in asked:
+            asked[trial] |= np.bincount(answers.set[answers.asked(trial, measure)], minlength=len(answers.sets)) > 0
+    by_all = np.all([*asked.values()], axis=0) if asked else np.zeros(len(answers.sets), dtype=bool)
+    return [name for name, here in zip(answers.sets, by_all, strict=True) if here]
 
 
 def over(rows: pd.DataFrame, sets: Sequence[str], measure: str | None = None) -> Contrast | None:
