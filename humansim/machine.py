@@ -27,18 +27,18 @@ def reproducible(threads: int) -> Iterator[None]:
     filling makes a training step of 64 pixels on a CPU some 5 % longer, one of 224 a fifth.
     """
     before, random = torch.get_num_threads(), torch.random.get_rng_state()
-    deterministic = torch.are_deterministic_algorithms_enabled()
+    deterministic = torch.get_deterministic_debug_mode()
     memory: Any = torch.utils.deterministic  # whose setting type checkers do not see
     filled = memory.fill_uninitialized_memory
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.set_deterministic_debug_mode("warn")
     memory.fill_uninitialized_memory = False
     try:
         yield
     finally:
         torch.set_num_threads(before)
-        torch.use_deterministic_algorithms(deterministic)
+        torch.set_deterministic_debug_mode(deterministic)
         memory.fill_uninitialized_memory = filled
         torch.random.set_rng_state(random)
 

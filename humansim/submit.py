@@ -238,6 +238,7 @@ def run_here(trials: Sequence[Trial], sweep: Sweep, root: Root, watcher: Watcher
         except Exception as error:
             return raised(trial, root, error)
 
+    watcher.step("running trials")
     watcher.started(len(trials))
     ended: list[Outcome] = []
     try:

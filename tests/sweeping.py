@@ -30,10 +30,14 @@ from humansim.spec import Sweep, Trial, Uniform, Variant
 SWEEP = Sweep(
     name="small",
     question="Does a small sweep survive?",
-    base=Trial(source=Variant("sample", queries=24, pairs=2), resolution=32, fit_size=32, batch_size=8, epochs=3),
+    base=Trial(source=Variant("sample", queries=24, pairs=2), resolution=32, fit_size=32, batch_size=8, epochs=6),
     grid=[
         {"backbone": ["pixels", "efficientnet_lite0"]},
-        {"paradigm": ["triplet"], "paradigm.distance": ["euclidean", "squared_euclidean"]},
+        {
+            "backbone": ["miniature:resnet50"],
+            "paradigm": ["triplet"],
+            "paradigm.distance": ["euclidean", "squared_euclidean"],
+        },
     ],
     search={"lr": Uniform(low=1e-5, high=1e-3, log=True)},
     samples=3,

@@ -25,9 +25,9 @@ def server(tmp_path: Path) -> Iterator[TrackingServer]:
 
 @pytest.fixture
 def longer(tmp_path: Path) -> Path:
-    """Enough trials for a server to go and to come back meanwhile."""
+    """Enough trials, of enough epochs, for a server to go and to come back meanwhile."""
     path = tmp_path / "longer.py"
-    path.write_text(SMALL.replace("samples=3", "samples=5"))
+    path.write_text(SMALL.replace("samples=3", "samples=5").replace("epochs=6", "epochs=15"))
     return path
 
 
