@@ -7,7 +7,7 @@ import pandas as pd
 
 from analysis.answers import Answers
 from analysis.joint import FRESH_JUDGE, joint
-from analysis.stats import mean
+from analysis.stats import estimate, mean
 from humansim.scores import CHANCE, ceilings
 
 COLUMNS = (
@@ -72,30 +72,32 @@ def _on(
     scores = [mean([(str(row["cell"]), by)], present) for row, by in kept]
     people = mean([FRESH_JUDGE], present)
     found = joint(answers, [*scores, *(score - people for score in scores)], resamples=resamples)
-    low, high = found.interval(level)
+    over_low, over_high = found.interval(level)
     k = len(kept)
     contaminated = np.array([row["kind"] == "contaminated" for row, _ in kept])
     best = found.of(np.arange(k)).not_worse(~contaminated[None, :] | contaminated[:, None], level)
     floors = {by: found.value[i] for i, (row, by) in enumerate(kept) if row["backbone"] == "pixels"}
     rows: list[dict[str, object]] = []
     for i, (row, by) in enumerate(kept):
+        one = estimate(answers, scores[i])
+        low, high = one.interval(level)
         reached = _people(answers, str(row["cell"]), by, present)
         rows.append(
             {
                 **{column: row[column] for column in ("cell", "model", "kind")},
                 "measure": by,
                 "set": name,
-                "score": found.value[i],
-                "low": float(np.clip(low[i], 0, 1)),
-                "high": float(np.clip(high[i], 0, 1)),
-                "n": found.n[i],
-                "clusters": found.clusters[i],
-                "explained": explained(found.value[i], reached["best_possible"]),
+                "score": one.value,
+                "low": low,
+                "high": high,
+                "n": one.n,
+                "clusters": one.clusters,
+                "explained": explained(one.value, reached["best_possible"]),
                 **reached,
                 "over_fresh_judge": found.value[k + i],
-                "over_low": low[k + i],
-                "over_high": high[k + i],
-                "beyond_fresh_judge": bool(low[k + i] > 0),
+                "over_low": over_low[k + i],
+                "over_high": over_high[k + i],
+                "beyond_fresh_judge": bool(over_low[k + i] > 0),
                 "best": bool(best[i]),
                 "chance": CHANCE,
                 "floor": floors.get(by, np.nan),

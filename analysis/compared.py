@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 
 from analysis.answers import Answers, cells, chosen
@@ -75,9 +76,12 @@ def reading(rows: pd.DataFrame) -> "pd.Series[str]":
 
 def sets_of(answers: Answers, rows: pd.DataFrame) -> list[str]:
     """The sets on which every one of these trials was evaluated."""
-    scores = answers.scores()
-    count = scores[scores["trial"].isin(rows.index)].groupby("set")["trial"].nunique()
-    return [name for name in answers.sets if 0 < count.get(name, 0) == len(rows)]
+    asked = {trial: np.zeros(len(answers.sets), dtype=bool) for trial in rows.index}
+    for trial, measure in answers.rows:
+        if trial in asked:
+            asked[trial] |= np.bincount(answers.set[answers.asked(trial, measure)], minlength=len(answers.sets)) > 0
+    by_all = np.all([*asked.values()], axis=0) if asked else np.zeros(len(answers.sets), dtype=bool)
+    return [name for name, here in zip(answers.sets, by_all, strict=True) if here]
 
 
 def over(rows: pd.DataFrame, sets: Sequence[str], measure: str | None = None) -> Contrast | None:
@@ -236,7 +240,7 @@ def judged(
 def without(rows: pd.DataFrame, column: str, wanted: Sequence[str], whose: str = "") -> list[str]:
     """For `partial`: which values of a column no row has."""
     lacking = [one for one in wanted if rows.empty or one not in set(rows[column])]
-    return [f"not finished: {', '.join(lacking)}{whose}"] if lacking else []
+    return [f"not among the finished trials: {', '.join(lacking)}{whose}"] if lacking else []
 
 
 def unmatched(models: pd.DataFrame) -> list[str]:
@@ -256,4 +260,4 @@ def unfinished(rows: pd.DataFrame) -> list[str]:
     fewer = rows.groupby(["model", "fit_on"], dropna=False)["paradigm"].nunique()
     fewer = fewer[fewer < rows["paradigm"].nunique()]
     some = [f"{model} on {fit_on}" for model, fit_on in fewer.index]
-    return found + ([f"left out where a paradigm is not finished: {', '.join(some)}"] if some else [])
+    return found + ([f"left out where a paradigm is not there: {', '.join(some)}"] if some else [])

@@ -21,31 +21,42 @@ FLOORS = ("floor", "untrained")
 
 
 @dataclass(frozen=True)
-class Gain:
-    """A fine-tuned cell and the cell that it came from. Shares: 0.01 is one point of 2AFC.
+class Pair:
+    """A fine-tuned cell and the cell that it came from.
 
     Attributes:
         model: the backbone.
         cell, before: of the fine-tuned one, and of the backbone as it came.
         protocol: of both.
+        fit_on: what it was fitted on; empty if that is all.
         contaminated: the fine-tuned one was fitted on what it is tested on.
         sets: that both answered.
         validation: score of the fine-tuned one's lowest seed.
         tied: how many of the fine-tuned cells that it was chosen among have just this validation score; 0 if none has
             one, and it is the first to finish.
-        score, came: test scores, means over sets and repeats.
-        floor: the best floor's score on the same sets under the same protocol, NaN without one.
-        difference: score minus came, paired.
     """
 
     model: str
     cell: str
     before: str
     protocol: str
+    fit_on: str
     contaminated: bool
     sets: tuple[str, ...]
     validation: float
     tied: int
+
+
+@dataclass(frozen=True)
+class Gain(Pair):
+    """What was gained. Shares: 0.01 is one point of 2AFC.
+
+    Attributes:
+        score, came: test scores, means over sets and repeats.
+        floor: the best floor's score on the same sets under the same protocol, NaN without one.
+        difference: score minus came, paired.
+    """
+
     score: float
     came: float
     floor: float
@@ -68,6 +79,25 @@ class Gain:
 
 
 def gains(trials: pd.DataFrame, answers: Answers) -> list[Gain]:
+    """What each of the pairs gained."""
+    measure = trials.drop_duplicates("cell").set_index("cell")["measure"]
+    found = []
+    for one in pairs(trials, answers):
+        after, as_it_came = (mean([(cell, str(measure[cell]))], one.sets) for cell in (one.cell, one.before))
+        floors = floors_of(trials[trials["protocol"] == one.protocol], answers, one.sets)
+        found.append(
+            Gain(
+                **vars(one),
+                score=estimate(answers, after, resamples=1).value,
+                came=estimate(answers, as_it_came, resamples=1).value,
+                floor=max(floors.values(), default=np.nan),
+                difference=estimate(answers, after - as_it_came),
+            )
+        )
+    return found
+
+
+def pairs(trials: pd.DataFrame, answers: Answers) -> list[Pair]:
     """One for each backbone, protocol, reading and data to fit on that was evaluated as it came and fine-tuned."""
     if "paradigm" not in trials or not trials["paradigm"].notna().any():
         return []
@@ -79,30 +109,22 @@ def gains(trials: pd.DataFrame, answers: Answers) -> list[Gain]:
     for alike, tuned in rows[rows["paradigm"].notna()].groupby([*ALIKE, "fit_on"]):
         if (before := came.get(alike[:-1])) is None:
             continue
-        best = chosen(tuned, ALIKE)
-        first = best.sort_values("seed").iloc[0]
+        first = chosen(tuned, ALIKE).sort_values("seed").iloc[0]
         sets = sets_of(answers, rows[rows["cell"].isin([before["cell"], first["cell"]])])
-        if not sets:
-            continue
-        after = mean([(first["cell"], first["measure"])], sets)
-        as_it_came = mean([(before["cell"], before["measure"])], sets)
-        floors = floors_of(rows[rows["protocol"] == first["protocol"]], answers, sets)
-        found.append(
-            Gain(
-                model=str(before["model"]),
-                cell=str(first["cell"]),
-                before=str(before["cell"]),
-                protocol=str(first["protocol"]),
-                contaminated=bool(first["contaminated"]),
-                sets=tuple(sets),
-                validation=float(first["validation"]),
-                tied=equals(tuned, float(first["validation"])),
-                score=estimate(answers, after, resamples=1).value,
-                came=estimate(answers, as_it_came, resamples=1).value,
-                floor=max(floors.values(), default=np.nan),
-                difference=estimate(answers, after - as_it_came),
+        if sets:
+            found.append(
+                Pair(
+                    model=str(before["model"]),
+                    cell=str(first["cell"]),
+                    before=str(before["cell"]),
+                    protocol=str(first["protocol"]),
+                    fit_on=str(first["fit_on"]),
+                    contaminated=bool(first["contaminated"]),
+                    sets=tuple(sets),
+                    validation=float(first["validation"]),
+                    tied=equals(tuned, float(first["validation"])),
+                )
             )
-        )
     return found
 
 

@@ -1,102 +1,139 @@
-"""Where models and people disagree most: which triplets to look at."""
+"""Which triplets to look at: where the best model and people disagree most, and what fine-tuning changed."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from analysis.answers import Answers
+from analysis.gains import Pair, leaders, pairs
 
-MOST = 12  # triplets of a group
-GOOD = 5  # models that have to be wrong together
+MOST = 12  # triplets of a kind
+CLEAR = 0.75  # share of people that has to agree
+SURE = 0.75  # share of a model's own answers in which it has to be less sure
+NO_FLOORS = ("pretrained", "metric", "fine-tuned")
 
 
-@dataclass(frozen=True)
-class Group:
-    """Models whose disagreement with people is looked at: that of one, or what several get wrong alike.
+def best(trials: pd.DataFrame, answers: Answers) -> tuple[str, str] | None:
+    """The trial of the best model, as the summary has it: on validation, whether fine-tuned or not; and how it is best.
 
-    Attributes:
-        name: pretrained, tuned, or all.
-        trials: a trial of each model, the best model first.
-        scores: of each, the mean over sets of its 2AFC score.
+    Where validation scores are not of the same sets, or there are none, it is the model as it comes with the highest
+    test score, of those that were scored on most sets. Floors, and what was fitted on what it is tested on, are left
+    out; of repeats the lowest seed stands for all.
     """
-
-    name: str
-    trials: tuple[str, ...]
-    scores: tuple[float, ...]
-
-
-def groups(trials: pd.DataFrame, answers: Answers) -> list[Group]:
-    """The best model as it comes, the best fine-tuned one, and the GOOD best, each network once; as far as there are.
-
-    Best by the mean over sets of the reported measure's 2AFC score, of those that were scored on most sets; of the
-    fine-tuned ones, among which a search has chosen, on validation, as everywhere (`answers.chosen`). Floors, and what
-    was fitted on what it is evaluated on, are left out; of repeats the lowest seed stands for all.
-    """
+    some = trials[trials["kind"].isin(NO_FLOORS)]
+    if len(some) and (led := leaders(some, answers)):
+        return first(trials, led[0].cell), "the best on validation"
     scored = answers.scores()
     own = scored[scored["measure"] == scored["cell"].map(dict(zip(trials["cell"], trials["measure"], strict=True)))]
+    own = own[own["cell"].isin(some.loc[some["kind"] != "fine-tuned", "cell"])]
     of_cell = own.groupby("cell").agg(score=("score", "mean"), sets=("set", "nunique"))
-    score = of_cell.loc[of_cell["sets"] == of_cell["sets"].max(), "score"]
-    first = trials.sort_values("seed", kind="stable") if "seed" in trials else trials
-    some = first.drop_duplicates("cell")
-    some = some[some["kind"].isin(["pretrained", "metric", "fine-tuned"]) & some["cell"].isin(score.index)]
-    some = some.assign(score=some["cell"].map(score)).sort_values("score", ascending=False, kind="stable")
-    tuned = some["kind"] == "fine-tuned"
-    alike = some[some["data"] == some["data"].iloc[0]].drop_duplicates("model") if len(some) else some
-    best = some[tuned].sort_values(["validation", "finished"], ascending=[False, True])
-    found = {"pretrained": some[~tuned][:1], "tuned": best[:1]}
-    found |= {"all": alike[:GOOD]} if len(alike) > 1 else {}
-    return [Group(name, tuple(map(str, own.index)), tuple(own["score"])) for name, own in found.items() if len(own)]
+    of_cell = of_cell[of_cell["sets"] == of_cell["sets"].max()]
+    if of_cell.empty:
+        return None
+    return first(trials, str(of_cell["score"].idxmax())), "the best of those that were not fine-tuned"
 
 
-def compared(judged: Sequence[tuple[pd.DataFrame, str]]) -> pd.DataFrame:
-    """How sure people are of each test triplet, and how sure some models, all of them, of the other side.
+def pair(trials: pd.DataFrame, answers: Answers) -> tuple[Pair, str] | None:
+    """A backbone as it came, and what was fine-tuned from it, both asked the same: the best on validation; and of what.
 
-    People are as sure as their votes speak against an even split, by chi-square: (2 choice - 1)^2 judges. A model is as
-    sure as its margin, (far - near) / (far + near) of its two distances; of several models the one least
-    against people counts. The product is the disagreement.
+    Validation scores compare only where the same was fitted on: it is that which most pairs have, of equals the first
+    by name. None if there is no pair but such as was fitted on what it is tested on.
+    """
+    data = trials.drop_duplicates("cell").set_index("cell")["data"]
+    found = [one for one in pairs(trials, answers) if not one.contaminated and data[one.cell] == data[one.before]]
+    if not found:
+        return None
+    fitted = sorted(one.fit_on for one in found)
+    most = max(dict.fromkeys(fitted), key=fitted.count)
+    among = [one for one in found if one.fit_on == most]
+    which = "the best on validation" + (f" of what was fitted on {most}" if most and len(set(fitted)) > 1 else "")
+    return max(among, key=lambda one: np.nan_to_num(one.validation, nan=-1.0)), which
+
+
+def first(trials: pd.DataFrame, cell: str) -> str:
+    """The trial of a cell that stands for its repeats: that of the lowest seed."""
+    own = trials[trials["cell"] == cell]
+    return str((own.sort_values("seed", kind="stable") if "seed" in own else own).index[0])
+
+
+def judged(**models: tuple[pd.DataFrame, str]) -> pd.DataFrame:
+    """How people and some models judge each test triplet that all were asked and of which people have a majority.
 
     Args:
-        judged: of each model its answers (`train.score`), all of the same data, and the measure.
+        models: name -> a model's answers (`train.score`), all of the same data, and the measure.
 
     Returns:
-        A row for each triplet that all were asked and of which people have a majority: triplet, set, query, left,
-        right; choice (share for right) and judges, pooled over all rows of that triplet; people and models (left or
-        right: the majority, and the other side); margin and margin_most (of the models least and most against people,
-        in [-1, 1]; positive against them); surer (the least share of a model's answers in which it is less sure,
-        [0, 1)); disagreement (positive where all models are against people).
+        triplet, set, query, left, right; choice (share for right) and judges, pooled over all rows of that triplet;
+        people (left or right: the majority's side) and agree (its share, in (0.5, 1]); of each model NAME_margin, in
+        [-1, 1], positive with people and negative against them, and NAME_surer, the share of its answers to test
+        triplets in which it is less sure, [0, 1).
     """
-    tests = [(frame[frame["part"] == "test"].set_index("triplet"), measure) for frame, measure in judged]
-    each = [margin(test, measure) for test, measure in tests]
-    margins = pd.concat(each, axis=1, join="inner")
-    surer = pd.concat([(one.abs().rank(method="min") - 1) / len(one) for one in each], axis=1, join="inner")
-    shown = _pooled(tests[0][0]).loc[margins.index]
-    lean = 2 * shown["choice"] - 1
-    against = -margins.mul(np.sign(lean), axis=0)
+    tests = {name: (frame[frame["part"] == "test"].set_index("triplet"), by) for name, (frame, by) in models.items()}
+    margins = {name: margin(test, by) for name, (test, by) in tests.items()}
+    both = pd.concat(margins, axis=1, join="inner")
+    shown = _pooled(next(iter(tests.values()))[0]).loc[both.index]
+    side = np.sign(2 * shown["choice"] - 1)
     found = shown.assign(
-        people=np.where(lean > 0, "right", "left"),
-        models=np.where(lean > 0, "left", "right"),
-        margin=against.min(axis=1),
-        margin_most=against.max(axis=1),
-        surer=surer.min(axis=1),
-        disagreement=lean**2 * shown["judges"].clip(lower=1) * against.min(axis=1),
+        people=np.where(side > 0, "right", "left"), agree=np.maximum(shown["choice"], 1 - shown["choice"])
     )
-    return found[lean.abs() > 1e-6].reset_index()
+    for name, own in margins.items():
+        surer = (own.abs().rank(method="min") - 1) / len(own)
+        found = found.assign(**{f"{name}_margin": side * both[name], f"{name}_surer": surer.loc[both.index]})
+    return found[found["agree"] > 0.5 + 1e-6].reset_index()
 
 
-def disagreements(found: pd.DataFrame, n: int = MOST) -> pd.DataFrame:
-    """The triplets on which all models side against people, and both are surest: rows of `compared`, n at most.
+def clear(found: pd.DataFrame) -> pd.DataFrame:
+    """The triplets on which people are clear: at least CLEAR of them agree; rows of `judged`."""
+    return found[found["agree"] >= CLEAR - 1e-6]
+
+
+def against(found: pd.DataFrame) -> pd.DataFrame:
+    """The triplets on which people are clear, and the model takes the other side and is sure: SURE; strongest first."""
+    some = clear(found)
+    return _ranked(some[(some["model_margin"] < 0) & (some["model_surer"] >= SURE)], ["model"])
+
+
+def mended(found: pd.DataFrame) -> pd.DataFrame:
+    """The triplets on which people are clear, the backbone as it came is against them, and fine-tuned it is not."""
+    some = clear(found)
+    return _ranked(some[(some["came_margin"] < 0) & (some["tuned_margin"] > 0)], ["came", "tuned"])
+
+
+def broken(found: pd.DataFrame) -> pd.DataFrame:
+    """The other way round: with people as it came, against them after fine-tuning."""
+    some = clear(found)
+    return _ranked(some[(some["came_margin"] > 0) & (some["tuned_margin"] < 0)], ["came", "tuned"])
+
+
+def _ranked(some: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """By how sure people are, chi-square of their votes against an even split, times the margin of the least sure."""
+    votes = (2 * some["choice"] - 1) ** 2 * some["judges"].clip(lower=1)
+    weight = votes * some[[f"{name}_margin" for name in names]].abs().min(axis=1)
+    return some.assign(weight=weight).sort_values(["weight", "triplet"], ascending=[False, True])
+
+
+def taken(ranked: pd.DataFrame, besides: Sequence[pd.DataFrame] = (), n: int = MOST) -> pd.DataFrame:
+    """Some of them to be shown, n at most, by the name of their set, strongest first.
 
     Sets take turns, each giving its strongest that is left, so that none fills the gallery; a query is shown once a
-    set. In the order of the sets, strongest first.
+    set.
+
+    Args:
+        besides: what is shown already, and not again.
     """
-    against = found[found["margin"] > 0].sort_values(["disagreement", "triplet"], ascending=[False, True])
-    against = against.drop_duplicates(["set", "query"])
-    turn = against.groupby("set").cumcount()
-    taken = against.assign(turn=turn).sort_values("turn", kind="stable")[:n].drop(columns="turn")
-    place = {name: i for i, name in enumerate(found["set"].drop_duplicates())}
-    return taken.sort_values("set", key=lambda sets: sets.map(place), kind="stable").reset_index(drop=True)
+    there = {images for shown in besides for images in _images(shown)}
+    new = np.array([images not in there for images in _images(ranked)], dtype=bool)
+    some = ranked[new].drop_duplicates(["set", "query"])
+    turn = some.groupby("set").cumcount()
+    found = some.assign(turn=turn).sort_values("turn", kind="stable")[:n].drop(columns="turn")
+    return found.sort_values(["set", "weight", "triplet"], ascending=[True, False, True]).reset_index(drop=True)
+
+
+def _images(some: pd.DataFrame) -> list[tuple[str, str, frozenset[str]]]:
+    """What each triplet shows, either way round."""
+    rows = zip(some["set"], some["query"], some["left"], some["right"], strict=True)
+    return [(name, query, frozenset((left, right))) for name, query, left, right in rows]
 
 
 def margin(answers: pd.DataFrame, measure: str) -> pd.Series:

@@ -54,6 +54,12 @@ class Contrast:
     def __sub__(self, other: "Contrast") -> "Contrast":
         return self + -1.0 * other
 
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The least and the most that it can be: a mean score lies in [0, 1], a difference of two in [-1, 1]."""
+        weights = self.weights.values()
+        return sum(min(0.0, one) for one in weights), sum(max(0.0, one) for one in weights)
+
     def on(self, sets: Sequence[str]) -> "Contrast":
         """The same on some of its sets, which together get the weight of all."""
         kept = {key: weight for key, weight in self.weights.items() if key[2] in sets}
@@ -151,7 +157,9 @@ class Estimate:
 def estimate(
     answers: Answers, contrast: Contrast, *, unit: Unit = "query", resamples: int = 10_000, seed: int = 0
 ) -> Estimate:
-    """A contrast's value, and its distribution by a clustered bootstrap (see above).
+    """A contrast's value, and its distribution by a clustered bootstrap (see above): the same whatever else is asked.
+
+    Every interval of a score or of a difference of scores is made here, so that it is one wherever it is shown.
 
     Models that were asked the same triplets are compared on these, triplet by triplet; of models that were not (two
     protocols), only what they have in common is paired, and each mean is over its own.
@@ -192,7 +200,7 @@ def estimate(
     return Estimate(
         value=value,
         se=float(np.sqrt(total)),
-        draws=value + deviations,
+        draws=np.clip(value + deviations, *contrast.bounds),
         df=float(df),
         variance=variance,
         n=n,
@@ -201,6 +209,12 @@ def estimate(
         unit={"query": "query image", "judgement": "judgement trial"}[unit],
         cells=tuple(dict.fromkeys(cell for (cell, _, _), weight in contrast.weights.items() if weight)),
     )
+
+
+def ends(answers: Answers, contrast: Contrast, level: float = 0.95) -> tuple[float, float, float]:
+    """A contrast's value, and where its interval begins and ends."""
+    one = estimate(answers, contrast)
+    return (one.value, *one.interval(level))
 
 
 def _value(sums: Floats) -> Floats:

@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 
+from analysis.numbers import between, points
 from analysis.stats import Estimate, Mixed, holm, needed
 from humansim.errors import BadInput
 from humansim.tables import counted
@@ -204,7 +205,7 @@ class Verdict:
             return "more triplets: a set has fewer than two that are independent"
         limits = {"greater": (self.smallest,), "less": (-self.smallest,)}
         near = min(abs(self.effect - x) for x in limits.get(self.direction, (self.smallest, -self.smallest)))
-        cases = [(near, f"if the effect is {100 * self.effect:+.2f} points")]
+        cases = [(near, f"if the effect is {points(self.effect)} points")]
         if self.smallest > 0:
             cases.append((self.smallest, f"if it is 0 or {200 * self.smallest:.2f}"))
         found = "; ".join(f"{self._needed(distance)} {case}" for distance, case in cases)
@@ -233,7 +234,7 @@ class Verdict:
             f"{100 * self.smallest:.2f} ({self.direction}), p = {self.p:.3g}{corrected}, "
             f"{counted(self.estimate.n, 'triplet')}, resampled by {self.unit}"
             if self.estimate.n
-            else "nothing to test it on has finished",
+            else "nothing to test it on is among the finished trials",
             *([f"tested on: {self.tested_on}"] if self.tested_on and self.estimate.n else []),
             *(f"{name}: {self._points(one.value, one.interval(self.level))}" for name, one in self.parts.items()),
             *(
@@ -249,8 +250,7 @@ class Verdict:
 
     @staticmethod
     def _points(effect: float, interval: tuple[float, float]) -> str:
-        low, high = interval
-        return f"{100 * effect:+.2f} points of 2AFC [{100 * low:+.2f}, {100 * high:+.2f}]"
+        return f"{points(effect)} points of 2AFC {between(interval)}"
 
 
 def judge(

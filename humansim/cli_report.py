@@ -2,7 +2,7 @@
 
 import argparse
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,18 +42,22 @@ def add(commands: Any, where: argparse.ArgumentParser, track: argparse.ArgumentP
         metavar="ROOT|URI",
         help="another root or tracking store with runs of these sweeps, as of another lab; again: one more",
     )
+    one.add_argument(
+        "--mlflow",
+        metavar="URL",
+        help="where MLflow's pages are, for links to runs (the tracking server; else where `mlflow ui` opens them)",
+    )
     one.add_argument("--out", metavar="DIR", help="a folder, made or a former report's (ROOT/reports/SWEEP+SWEEP...)")
 
 
 def _report(given: argparse.Namespace) -> int:
-    import shlex
-    import sys
-
     from humansim import show, submitted
     from humansim.errors import BadInput
     from humansim.root import Root, replaced_whole
     from humansim.tracking import tracking_uri
 
+    if given.mlflow and not given.mlflow.startswith(("http://", "https://")):
+        raise BadInput(f"--mlflow {given.mlflow}: give the address of MLflow's pages, as http://127.0.0.1:5001")
     root = Root.at(given.root, given.data)
     roots = [root, *(Root.at(one) for one in given.merge if Path(one).is_dir())]
     uris = [tracking_uri(root, given.tracking)]
@@ -71,7 +75,7 @@ def _report(given: argparse.Namespace) -> int:
         err.print(f"[dim]{what} ...[/dim]")
 
     tell("reading MLflow")
-    stores = _stores(names, uris)
+    stores = _stores(names, uris, given.mlflow)
 
     from analysis import answers, hypotheses, report
     from humansim.sources.study import SETS
@@ -82,9 +86,14 @@ def _report(given: argparse.Namespace) -> int:
     tell(f"judging by {counted(len(trials), 'trial')}")
     judged = hypotheses.verdicts(trials, answered)
     maps, left_out = birds(root, trials) if set(answered.sets) & set(SETS) else (None, [])
-    tell("looking for where models and people disagree most")
+    tell("choosing triplets for the gallery")
     more, not_shown = gallery(root, trials, answered, stores)
-    sweeps = [_swept(name, roots, stores[name], trials) for name in names]
+    files = {_name(one): str(Path(one).absolute()) for one in given.sweeps if one.endswith(".py")}
+    options = _options(given, root)
+    sweeps = [
+        _swept(name, roots, stores[name], trials, lambda it: _pasted("sweep", files.get(it, it), *options))
+        for name in names
+    ]
     with replaced_whole(out) as folder:
         report.write(
             trials,
@@ -92,7 +101,7 @@ def _report(given: argparse.Namespace) -> int:
             judged,
             folder,
             sweeps=sweeps,
-            command=shlex.join(["humansim", *sys.argv[1:]]),
+            command=_pasted("report", *(files.get(name, name) for name in names), *options, *_of_report(given)),
             maps=maps,
             left_out=[*left_out, *not_shown],
             more=more,
@@ -107,6 +116,39 @@ def _report(given: argparse.Namespace) -> int:
     return 0
 
 
+def _pasted(*command: str) -> str:
+    """A command of humansim as it can be pasted, started as this very process was."""
+    import os
+    import shlex
+
+    return shlex.join([*(("uv", "run") if "UV" in os.environ else ()), "humansim", *command])
+
+
+def _options(given: argparse.Namespace, root: "Root") -> list[str]:
+    """What was said of where things are, by options or by the environment; paths are absolute."""
+    import os
+
+    data = given.data or os.environ.get("HUMANSIM_DATA")
+    tracking = given.tracking or os.environ.get("MLFLOW_TRACKING_URI")
+    imports = [*given.imports, *filter(None, os.environ.get("HUMANSIM_IMPORT", "").split(os.pathsep))]
+    return [
+        *("--root", str(root.path)),
+        *(("--data", str(Path(data).absolute())) if data else ()),
+        *(("--tracking", tracking) if tracking else ()),
+        *(part for one in imports for part in ("--import", str(Path(one).absolute()) if one.endswith(".py") else one)),
+    ]
+
+
+def _of_report(given: argparse.Namespace) -> list[str]:
+    """The options that only this command has."""
+    merged = [one if "://" in one else str(Path(one).absolute()) for one in given.merge]
+    return [
+        *(part for one in merged for part in ("--merge", one)),
+        *(("--mlflow", given.mlflow) if given.mlflow else ()),
+        *(("--out", str(Path(given.out).absolute())) if given.out else ()),
+    ]
+
+
 def _name(given: str) -> str:
     """The name of a sweep that is given by its name or its file."""
     from humansim import sweep_file
@@ -114,8 +156,12 @@ def _name(given: str) -> str:
     return sweep_file.load_sweep(given).name if given.endswith(".py") else given
 
 
-def _stores(names: list[str], uris: list[str]) -> "dict[str, dict[str, Store]]":
-    """Sweep -> tracking URI -> what is in that store of it; each sweep has to be in one of them."""
+def _stores(names: list[str], uris: list[str], shown: str | None = None) -> "dict[str, dict[str, Store]]":
+    """Sweep -> tracking URI -> what is in that store of it; each sweep has to be in one of them.
+
+    Args:
+        shown: address of MLflow's pages for stores that are no server.
+    """
     from analysis.report.made import Store
     from humansim import tracked
     from humansim.errors import BadInput
@@ -126,11 +172,12 @@ def _stores(names: list[str], uris: list[str]) -> "dict[str, dict[str, Store]]":
     for name in names:
         for uri in dict.fromkeys(uris):
             try:
-                page, runs = tracked.pages(uri, name)
+                page, runs = tracked.pages(uri, name, shown)
             except BadInput as error:
                 refused.setdefault(name, error)
             else:
-                found[name][uri] = Store(uri, how_to_open(uri), page, runs)
+                always = shown is not None or uri.startswith(("http://", "https://"))
+                found[name][uri] = Store(uri, "" if always else how_to_open(uri), page, runs)
         if not found[name]:
             raise refused[name]
     return found
@@ -147,8 +194,18 @@ def _check_replaceable(out: Path, files: tuple[str, ...]) -> None:
         raise BadInput(f"--out {out}: {others[0]} is no part of a report, which would replace it; give another folder")
 
 
-def _swept(name: str, roots: "list[Root]", stores: "dict[str, Store]", trials: "pd.DataFrame") -> "Swept":
-    """How far a sweep has come, from its definition and the trials that were read."""
+def _swept(
+    name: str,
+    roots: "list[Root]",
+    stores: "dict[str, Store]",
+    trials: "pd.DataFrame",
+    command: "Callable[[str], str]",
+) -> "Swept":
+    """How far a sweep has come, from its definition and the trials that were read.
+
+    Args:
+        command: that runs the sweep of a name or a file.
+    """
     from analysis.report.made import Swept
     from humansim import submitted, sweep_file
     from humansim.errors import BadInput
@@ -161,14 +218,14 @@ def _swept(name: str, roots: "list[Root]", stores: "dict[str, Store]", trials: "
             sweep = sweep_file.load_sweep(name)
         except BadInput:  # it came from elsewhere
             own = {trial for store in stores.values() for trial in store.runs}
-            return Swept(name, "", "", f"humansim sweep {name}", None, len(own), (), tuple(stores.values()))
+            return Swept(name, "", "", command(name), None, len(own), (), tuple(stores.values()))
     finished, lacking = _progress(sweep, roots, set(trials.index))
     comes_along, submitted_here = name in sweep_file.packaged(), name in known
     return Swept(
         name=name,
         question=sweep.question,
         digest=digest(sweep.model_dump(mode="json")),
-        command=f"humansim sweep {name if comes_along or submitted_here else f'path/to/{name}.py'}",
+        command=command(name if comes_along or submitted_here else f"path/to/{name}.py"),
         planned=finished + sum(lacking.values()),
         finished=finished,
         lacking=tuple(lacking.items()),
@@ -238,40 +295,56 @@ def embedded_birds(root: "Root", backbone: "Variant") -> "Embedded":
 def gallery(
     root: "Root", trials: "pd.DataFrame", answers: "Answers", stores: "Mapping[str, Mapping[str, Store]]"
 ) -> "tuple[list[Section], list[str]]":
-    """The triplets on which models and people disagree most, where their images are at hand; what is not."""
-    from analysis.gallery import compared, disagreements, groups
-    from analysis.report.form import percent
-    from analysis.report.gallery import Wall, section
+    """The triplets on which the best model and people disagree, and those on which fine-tuning changed the answer;
+    what is left out, as their images are not at hand."""
+    from functools import partial
+
+    from analysis.gallery import best, first, judged, pair
+    from analysis.numbers import percent
+    from analysis.report import gallery as walls
     from analysis.report.tables import labels
     from humansim.errors import BadInput
 
-    left_out = "The gallery of triplets on which models and people disagree most is left out: "
-    found = groups(trials, answers)
-    if not found:
-        return [], [f"{left_out}there is no model but floors, and what was fitted on what it is evaluated on."]
-    logged = _logged(stores, {trial for group in found for trial in group.trials})
-    named = labels(trials)
-    walls = []
+    top, change = best(trials, answers), pair(trials, answers)
+    both = [] if change is None else [first(trials, cell) for cell in (change[0].before, change[0].cell)]
+    if top is None:
+        why = "there is no model but floors, and what was fitted on what it is evaluated on."
+        return [], [f"The gallery is left out: {why}"]
+    model, which = top
+    logged, named, scored = _logged(stores, {model, *both}), labels(trials), answers.scores()
+
+    def told(trial: str, which: str = "") -> str:
+        row = trials.loc[trial]
+        own = scored[(scored["cell"] == row["cell"]) & (scored["measure"] == row["measure"])]
+        return f"{named[str(row['cell'])]} ({f'{which}; ' if which else ''}{percent(own['score'].mean())} % on test)"
+
+    def asked(trial: str) -> "tuple[pd.DataFrame, str]":
+        return logged[trial][1], trials["measure"][trial]
+
+    def files(trial: str) -> "Callable[[pd.DataFrame], dict[str, Path]]":
+        return partial(_files, root, logged[trial][0].trial.source)
+
+    simulated = bool(trials["simulated"][model])
     try:
-        for group in found:
-            some = trials.loc[list(group.trials)]
-            models = tuple(
-                f"{named[cell]}, {percent(score)} % 2AFC"
-                for cell, score in zip(some["cell"], group.scores, strict=True)
-            )
-            both = compared([(logged[trial][1], some["measure"][trial]) for trial in group.trials])
-            shown = disagreements(both)
-            result = logged[group.trials[0]][0]
-            files = _files(root, result.trial.source, shown)
-            against = int((both["margin"] > 0).sum())
-            simulated = result.provenance["simulated_judges"]
-            walls.append(Wall(group.name, models, len(both), against, shown, files, simulated))
-        more = [section(walls)]
+        shown = [walls.of_best(judged(model=asked(model)), told(model, which), files(model), simulated)]
+        if change is not None:
+            came, tuned = both
+            changed = judged(came=asked(came), tuned=asked(tuned))
+            simulated = bool(trials["simulated"][tuned])
+            shown += walls.of_change(changed, told(came), told(tuned, change[1]), files(tuned), simulated, shown)
+        return [walls.section(shown, "" if change is not None else _unchanged(trials))], []
     except BadInput as error:
-        return [], [f"{left_out}{error}"]
-    if trials["contaminated"].any() and "tuned" not in {group.name for group in found}:
-        return more, ["The gallery shows no fine-tuned model: all were fitted on what they are evaluated on."]
-    return more, []
+        return [], [f"The gallery is left out: {error}"]
+
+
+def _unchanged(trials: "pd.DataFrame") -> str:
+    """Why the gallery does not show what fine-tuning changed."""
+    tuned = trials[trials["paradigm"].notna()] if "paradigm" in trials else trials[:0]
+    if tuned.empty:
+        return "Nothing was fine-tuned, so there is nothing to show of what fine-tuning changed."
+    if tuned["contaminated"].all():
+        return "What fine-tuning changed is not shown: all was fitted on what it is tested on."
+    return "What fine-tuning changed is not shown: no backbone was evaluated as it came beside what became of it."
 
 
 def _logged(stores: "Mapping[str, Mapping[str, Store]]", wanted: set[str]) -> "dict[str, tuple[Result, pd.DataFrame]]":

@@ -128,20 +128,23 @@ def read(uri: str, name: str, runs: Sequence[str] | None = None) -> "Iterator[tu
     return _finished(uri, store, experiment, beside, which)
 
 
-def pages(uri: str, name: str) -> tuple[str, dict[str, str]]:
+def pages(uri: str, name: str, shown: str | None = None) -> tuple[str, dict[str, str]]:
     """Where the MLflow interface shows a sweep, and the id of each finished trial's run, shown at `<page>/runs/<id>`.
 
-    A store without a server is shown by `mlflow ui`, at the address that it takes by default.
+    A server shows what it keeps.
+
+    Args:
+        shown: the address at which others are; None for that which `mlflow ui` takes by default.
 
     Raises:
         BadInput: the store or the sweep is not there.
     """
     store, experiment = _opened(uri, name)
-    server = uri.rstrip("/") if uri.startswith(("http://", "https://")) else "http://127.0.0.1:5000"
+    server = uri if uri.startswith(("http://", "https://")) else shown or "http://127.0.0.1:5000"
     with usable(uri):
         runs = _all_runs(store, experiment.experiment_id, "attributes.status = 'FINISHED'")
         found = {run.data.tags["trial_id"]: run.info.run_id for run in runs if "trial_id" in run.data.tags}
-    return f"{server}/#/experiments/{experiment.experiment_id}", found
+    return f"{server.rstrip('/')}/#/experiments/{experiment.experiment_id}", found
 
 
 def _database(uri: str) -> Path | None:

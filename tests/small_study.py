@@ -21,7 +21,7 @@ def row(cell: str, model: str, kind: str, **more: object) -> dict[str, object]:
         **{"simulated": False, "finished": 1, "validation": np.nan, "data": "d", "protocol": "heldout"},
         **{"resolution": 224, "resize": "squash", "layer": None, "pool": None, "precision": "fp32", "device": "a GPU"},
         **{"paradigm": None, "fit_on": None, "seed": None, "seconds.train": 0.0},
-        "pretraining.supervision": SUPERVISION.get(model),
+        **{"pretraining.supervision": SUPERVISION.get(model), "contaminated": kind == "contaminated"},
         **more,
     }
 

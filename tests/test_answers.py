@@ -214,6 +214,7 @@ def test_a_store_that_was_copied_here_is_read_here(store: Root, tmp_path: Path) 
 def test_a_tracking_server_is_read(store: Root, tmp_path: Path) -> None:
     with TrackingServer(tmp_path / "server") as server:
         logged(Root.at(tmp_path / "root"), [PRETRAINED, *TUNED], server.uri)
+        assert tracked.pages(server.uri, "made", "http://elsewhere")[0].startswith(f"{server.uri}/#/experiments/")
         _, answers = read((server.uri, "made"))
     assert same(answers, read((store.tracking_uri, "made"))[1])
 

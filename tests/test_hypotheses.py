@@ -101,8 +101,8 @@ def test_where_nothing_has_finished_it_is_untested_which_is_not_undecided_and_sa
     verdict = ALL[number].verdict(trials, answers)
     assert (verdict.outcome, verdict.p, verdict.estimate.n) == ("untested", 1, 0)
     assert (verdict.tested_on, verdict.would_decide) == ("nothing", "")
-    assert "nothing to test it on has finished" in str(verdict)
-    assert any("not finished: " in said for said in verdict.partial)
+    assert "nothing to test it on is among the finished trials" in str(verdict)
+    assert any("not among the finished trials: " in said for said in verdict.partial)
     assert "nan" not in str(verdict)
 
 
@@ -118,8 +118,8 @@ def test_on_half_a_sweep_it_says_what_is_missing(number: int) -> None:
     verdict = ALL[number].verdict(trials[~gone], answers)
     said = " ".join(verdict.partial)
     assert "not evaluated: bapps/traditional, bapps/cnn" in said
-    assert ("not finished: ResNet-50, ViT-B/16, self-supervised" in said) == (number not in (5, 8, 9))
-    assert ("not finished: jigsaw" in said) == (number in FINE_TUNED)
+    assert ("not among the finished trials: ResNet-50, ViT-B/16, self-supervised" in said) == (number not in (5, 8, 9))
+    assert ("not among the finished trials: jigsaw" in said) == (number in FINE_TUNED)
     assert ("alexnet on hsj" in said) == (number in FINE_TUNED)
     assert (verdict.estimate.n == 0) == (number == 7)  # a side of the interaction is not there
     if number in (2, 3, 8):

@@ -97,11 +97,14 @@ def wall(folder: Path, name: str, simulated: bool = True) -> gallery.Wall:
             "choice": [0.2, 1.0, 0.75],
             "judges": [5, 1, 0],
             "people": ["left", "right", "right"],
-            "models": ["right", "left", "left"],
-            "margin": [0.251, 0.1, 0.04],
-            "margin_most": [0.251, 0.3, 0.04],
-            "surer": [0.987, 0.5, 0.1],
-            "disagreement": [0.3, 0.1, 0.02],
+            "agree": [0.8, 1.0, 0.75],
+            "model_margin": [-0.251, -0.1, -0.999],
+            "model_surer": [0.987, 0.75, 0.8],
+            "came_margin": [-0.251, -0.1, -0.04],
+            "came_surer": [0.987, 0.5, 0.1],
+            "tuned_margin": [0.0312, 0.3, 0.0000234],
+            "tuned_surer": [0.03, 0.9, 0.0],
+            "weight": [0.3, 0.1, 0.02],
         }
     )
     place = folder.with_name(f"{folder.name} images")
@@ -111,9 +114,8 @@ def wall(folder: Path, name: str, simulated: bool = True) -> gallery.Wall:
         files[image] = place / f"{i}.png"
         size = (300, 900, 3) if image == "wide.png" else (256, 256, 3)
         Image.fromarray(np.random.default_rng(i).integers(0, 256, size, dtype=np.uint8)).save(files[image])
-    return gallery.Wall(
-        name, ("resnet50",) if name == "pretrained" else ("resnet50", "vit_b_16"), 200, 7, shown, files, simulated
-    )
+    who = {"model": "the model"} if name == "against" else {"came": "as it came", "tuned": "fine-tuned"}
+    return gallery.Wall(name, "resnet50 (62.0 % on test).", who, shown, files, simulated)
 
 
 def written(folder: Path, simulated: bool = True) -> Path:
@@ -135,7 +137,7 @@ def written(folder: Path, simulated: bool = True) -> Path:
         folder,
         sweeps=[sweep],
         left_out=["Left out: 5 % of <this> & that_one."],
-        more=[gallery.section([wall(folder, name, simulated) for name in ("pretrained", "all")])],
+        more=[gallery.section([wall(folder, name, simulated) for name in ("against", "mended")])],
     )
     return folder
 
@@ -238,7 +240,7 @@ def test_every_number_of_the_verdicts_is_the_verdicts_own(page: Element, folder:
         assert (
             f"{effect} points of 2AFC, 95 % interval {interval}"
             if verdict.estimate.n
-            else "nothing to test it on has finished"
+            else "nothing to test it on is among the finished trials"
         ) in section
         assert verdict.would_decide in section
         assert (verdict.outcome == "untested") == (number == 9)
@@ -282,6 +284,15 @@ def test_scores_stand_beside_floor_ceilings_and_chance(page: Element) -> None:
         assert text(row[2]) == f"{100 * tuned:.1f} ({signed(tuned - scores[model])})"
 
 
+def test_a_study_of_few_fine_tunings_tells_what_each_gained() -> None:
+    """Of many, its tables and verdicts do."""
+    trials, answers = study()
+    assert report.told_of(trials, answers, of_study=True) == []
+    assert len(report.told_of(trials, answers, of_study=False)) == len(MODELS)
+    one = trials[trials["model"] == "resnet50"]
+    assert [gain.cell for gain in report.told_of(one, answers, of_study=True)] == ["resnet50 triplet heldout"]
+
+
 def test_simulated_judges_are_told_everywhere(page: Element, folder: Path) -> None:
     assert "imulated" in text(page.find("head/title"))
     for one in (*page.iter("caption"), *page.iter("figcaption")):
@@ -299,6 +310,14 @@ def test_of_people_nothing_says_that_they_were_simulated(tmp_path: Path) -> None
         assert "imulated" not in re.sub(r"base64,[^\"]*", "", (real / name).read_text())
 
 
+def test_what_has_to_run_for_links_is_said_where_they_are(page: Element, folder: Path) -> None:
+    opened = "Links to runs open while this runs: mlflow ui --backend-store-uri sqlite:////x/mlflow.db"
+    for name in ("hypotheses", "made"):
+        (own,) = [one for one in page.iter("section") if one.get("aria-labelledby") == name]
+        assert text(own).count(opened) == 1
+    assert "while this runs: `mlflow ui " in (folder / report.TEXT).read_text()
+
+
 def test_what_is_partial_is_said(page: Element) -> None:
     told = text(page.find("body"))
     assert told.count("thesis_heldout: 61 of 70 trials have finished.") == 2
@@ -311,7 +330,7 @@ def test_in_the_gallery_a_triplet_is_seen_with_who_chose_what(page: Element) -> 
     assert [one for one in page.iter("a") if one.get("href") == "#gallery"]
     figures = [one for one in page.iter("figure") if one.get("class") == "triplet"]
     assert len(figures) == 6
-    images = [[image.get("alt") for image in one.iter("img")] for one in figures[:3]]
+    images = [[image.get("alt") for image in one.iter("img")] for one in figures]
     assert images[0] == [
         "Left, chosen by 4 of 5 simulated judges: a & b.png",
         "Query: q <1>.png",
@@ -319,20 +338,59 @@ def test_in_the_gallery_a_triplet_is_seen_with_who_chose_what(page: Element) -> 
     ]
     assert images[1][0] == "Left, chosen by the model: l2.png"
     assert images[1][2] == "Right, chosen by the only simulated judge asked: r2.png"
+    assert images[3][0] == "Left, chosen by 4 of 5 simulated judges and fine-tuned: a & b.png"
+    assert images[3][2] == "Right, chosen by as it came: r1.png"
     captions = [text(one.find("figcaption")) for one in figures]
     assert captions[0] == (
         "bapps/cnn. 4 of 5 simulated judges chose left. The model: right, margin 25 %, "
         "surer than in 99 % of its answers."
     )
-    assert "75.0 % of simulated judges chose right" in captions[2]
-    assert "All 2 models: left, margin 10 to 30 %, surer than in 50 % of their answers." in captions[4]
+    assert "75.0 % of simulated judges chose right. The model: left, margin 100 %, " in captions[2]
+    assert captions[3] == (
+        "bapps/cnn. 4 of 5 simulated judges chose left. As it came: right, margin 25 %, surer than in 99 % of its "
+        "answers. Fine-tuned: left, margin 3.1 %, surer than in 3 % of its answers."
+    )
+    assert "Fine-tuned: right, margin less than 0.01 %, surer than in 0 % of its answers." in captions[5]
     assert [text(one) for one in figures[0].iter("span")] == ["left: judges", "query", "right: model"]
+    assert [text(one) for one in figures[3].iter("span")] == ["left: judges, fine-tuned", "query", "right: as it came"]
+
+
+def changes(folder: Path) -> pd.DataFrame:
+    """Twenty triplets of which people are clear: of eight fine-tuning mended, of none it broke any."""
+    one = wall(folder, "mended").shown.iloc[[0] * 20].assign(triplet=range(20), query=[f"q{i}" for i in range(20)])
+    return one.assign(came_margin=[-0.1] * 8 + [0.1] * 12, tuned_margin=0.1, model_margin=one["came_margin"])
+
+
+def test_above_the_triplets_is_said_how_many_there_are_and_of_which_models(tmp_path: Path) -> None:
+    found = changes(tmp_path)
+    mended, broken = gallery.of_change(found, "resnet50 (60.0 %)", "resnet50 triplet (62.0 %)", lambda _: {}, False)
+    assert mended.told == (
+        "resnet50 (60.0 %), as it came, beside resnet50 triplet (62.0 %). People are clear on 20 of 20 test triplets. "
+        "On 8 of these it was against them as it came and is with them after fine-tuning:"
+    )
+    assert broken.told == "On none of the same it was with them as it came and is against them after fine-tuning."
+    sure = gallery.of_best(found, "resnet50 (60.0 %)", lambda _: {}, True)
+    assert sure.told == (
+        "resnet50 (60.0 %). Simulated judges are clear on 20 of 20 test triplets. On 20 of these it takes the other "
+        "side, and is sure on 20 of these; 12 of them:"
+    )
+    unsure = gallery.of_best(found.assign(model_surer=0.7), "resnet50 (60.0 %)", lambda _: {}, False)
+    assert unsure.told.endswith("On 20 of these it takes the other side, and is sure on none of these.")
+    right = gallery.of_best(found.assign(model_margin=0.7), "resnet50 (60.0 %)", lambda _: {}, False)
+    assert right.told.endswith("On none of these it takes the other side.")
+    again = gallery.of_change(found, "a", "b", lambda _: {}, False, [sure])[0]
+    assert not set(again.shown["triplet"]) & set(sure.shown["triplet"])
+
+
+def test_why_no_change_is_shown_is_one_line(tmp_path: Path) -> None:
+    html = gallery.section([wall(tmp_path, "against")], "Nothing was fine-tuned.").html
+    assert html.rstrip().endswith("<p>Nothing was fine-tuned.</p>")
 
 
 def test_the_gallery_keeps_to_its_budget_and_its_numbers_are_in_a_file(folder: Path, page: Element) -> None:
     data = pd.read_csv(folder / "data" / "gallery.csv")
-    assert data["group"].tolist() == ["pretrained"] * 3 + ["all"] * 3
-    assert data["margin"].tolist() == [0.251, 0.1, 0.04] * 2
+    assert data["kind"].tolist() == ["against"] * 3 + ["mended"] * 3
+    assert data["came_margin"].tolist() == [-0.251, -0.1, -0.04] * 2
     sources = [one.get("src") for figure in page.iter("figure") if figure.get("class") for one in figure.iter("img")]
     assert sum(map(len, sources)) <= gallery.BUDGET
     sizes = [Image.open(io.BytesIO(base64.b64decode(one.partition(",")[2]))).size for one in sources]
@@ -342,7 +400,7 @@ def test_the_gallery_keeps_to_its_budget_and_its_numbers_are_in_a_file(folder: P
 
 def test_many_triplets_are_shown_in_less_quality(tmp_path: Path) -> None:
     """Noise in each of 108, as many as there can be, still fits."""
-    one = wall(tmp_path, "pretrained")
+    one = wall(tmp_path, "against")
     sizes = []
     for times in (1, MOST // len(one.shown)):
         many = replace(one, shown=pd.concat([one.shown] * times))
@@ -370,7 +428,7 @@ def test_latex_tables_are_balanced_and_as_wide_as_they_say(folder: Path) -> None
 
 
 def test_an_image_that_is_gone_or_is_none_is_named(tmp_path: Path) -> None:
-    one = wall(tmp_path, "pretrained")
+    one = wall(tmp_path, "against")
     one.files["r1.png"].write_bytes(b"no image")
     with pytest.raises(BadInput, match=r"png: it is not an image that can be read$"):
         gallery.section([one])
@@ -412,6 +470,26 @@ def test_in_a_browser_nothing_is_fetched_and_nothing_is_amiss(folder: Path, brow
     assert shown.evaluate("document.documentElement.scrollWidth") == 360
     assert shown.evaluate("[...document.images].every(one => one.complete && one.naturalWidth > 0)")
     assert Axe().run(shown).response["violations"] == []
+    shown.close()
+
+
+@pytest.mark.slow
+def test_in_a_browser_figures_are_legible_and_what_goes_on_says_so(folder: Path, browser: Browser) -> None:
+    """On a phone figures keep the size that they were drawn for; on a wide screen tables use its width."""
+    shown = browser.new_page(viewport={"width": 400, "height": 800})
+    shown.goto((folder / report.PAGE).as_uri())
+    widths = shown.evaluate("[...document.querySelectorAll('.picture img')].map(one => one.clientWidth)")
+    assert widths
+    assert min(widths) >= 800  # of 9 inches, with letters of 8 points: 10 pixels or more
+    hints = "[...document.querySelectorAll('figcaption')].map(one => getComputedStyle(one, '::before').content)"
+    assert shown.evaluate(hints).count('"\N{LEFT RIGHT ARROW} The figure goes on sideways. "') == len(widths)
+    shadow = shown.evaluate("getComputedStyle(document.querySelector('.scroll')).backgroundAttachment")
+    assert shadow == "local, local, scroll, scroll"
+    assert shown.locator("#table-verdicts").evaluate("one => one.closest('.scroll').scrollWidth") > 400
+    shown.set_viewport_size({"width": 1280, "height": 800})
+    box = shown.locator(".scroll:has(#table-verdicts)").bounding_box()
+    assert box["x"] + box["width"] > 1200
+    assert "goes on" not in str(shown.evaluate(hints))
     shown.close()
 
 

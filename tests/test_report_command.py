@@ -1,5 +1,8 @@
 """`humansim report` as a person calls it."""
 
+import html
+import re
+import shlex
 from pathlib import Path
 
 import pandas as pd
@@ -53,6 +56,56 @@ def test_bad_input_is_one_line_and_nothing_is_written(tmp_path: Path, capsys: py
     assert not (root.path / "reports").exists()
 
 
+def commands(page: Path) -> list[list[str]]:
+    """The commands under "The same again", as a shell takes them."""
+    told = (
+        html.unescape(page.read_text()).partition("The same again:")[2].partition("<code>")[2].partition("</code>")[0]
+    )
+    return [shlex.split(line, comments=True) for line in told.splitlines()]
+
+
+def test_the_command_that_makes_it_again_can_be_pasted_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With all that was said of where things are, on the command line or in the environment, as absolute paths."""
+    monkeypatch.chdir(tmp_path)
+    root = Root.at("runs")
+    logged(root, [PRETRAINED])
+    (tmp_path / "mine.py").write_text("")
+    for name in ("HUMANSIM_ROOT", "MLFLOW_TRACKING_URI", "UV"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HUMANSIM_DATA", "pictures")
+    monkeypatch.setenv("HUMANSIM_IMPORT", "json")
+    given = ("--merge", "runs", "--mlflow", "http://there:8080/", "--out", "for you")
+    where = ("--root", "runs", "--import", "json", "--tracking", root.tracking_uri)
+    assert cli.main(["report", "made", *given, *where]) == 0
+    page = tmp_path / "for you" / report.PAGE
+    absolute = (
+        *("--root", str(tmp_path / "runs"), "--data", str(tmp_path / "pictures"), "--tracking", root.tracking_uri),
+        *("--import", "json", "--import", "json"),
+    )
+    again = ["humansim", "report", "made", *absolute, "--merge", str(tmp_path / "runs"), *given[2:4], "--out"]
+    sweep, told = commands(page)
+    assert sweep == ["humansim", "sweep", "made", *absolute]
+    assert told == [*again, str(tmp_path / "for you")]
+    assert "http://there:8080/#/experiments/1/runs/" in page.read_text()
+    assert "Links to runs open while" not in page.read_text()
+
+
+def test_links_lead_to_the_server_or_it_is_said_what_to_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = Root.at(tmp_path)
+    uri = logged(root, [PRETRAINED])
+    monkeypatch.setenv("UV", "uv")  # as `uv run` starts it
+    (file,) = cli_report._stores(["made"], [uri])["made"].values()
+    assert file.page == "http://127.0.0.1:5000/#/experiments/1"
+    assert file.opens == f"uv run mlflow ui --backend-store-uri {uri}"
+    (elsewhere,) = cli_report._stores(["made"], [uri], "http://there:8080/")["made"].values()
+    assert (elsewhere.page, elsewhere.opens) == ("http://there:8080/#/experiments/1", "")
+    assert "as http://127.0.0.1:5001" in refused(capsys, "made", "--root", str(tmp_path), "--mlflow", "there:8080")
+
+
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A sweep's file, and a root with half of it."""
@@ -97,10 +150,15 @@ def test_half_a_sweep_is_reported_then_the_whole_out_of_two_stores(swept: tuple[
     assert set(leaked["paradigm"]) == {"triplet", "rotation", "all"}
     assert "Is it reported?" in told
     shown = pd.read_csv(out / "data" / "gallery.csv")
-    assert set(shown["group"]) == {"pretrained", "tuned", "all"}
+    assert set(shown["kind"]) <= {"against", "mended", "broken"}
     assert told.count('<figure class="triplet">') == len(shown)
-    assert (shown["margin"] > 0).all()
+    assert (shown.loc[shown["kind"] == "against", "model_surer"] >= 0.75).all()
     assert len(page.read_bytes()) < 5_000_000
+    _, again = commands(page)
+    before = re.sub(r"\d+:\d+ UTC", "", told)
+    done = humansim(*again[again.index("humansim") + 1 :])
+    assert done.returncode == 0, done.stderr
+    assert re.sub(r"\d+:\d+ UTC", "", page.read_text()) == before
 
 
 def test_why_there_is_no_map_of_the_birds_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,5 +197,5 @@ def test_why_there_is_no_gallery_is_said(tmp_path: Path, source: Variant, why: s
     stores = cli_report._stores(["made"], [uri])
     sections, left_out = cli_report.gallery(root, *answers.read((uri, "made")), stores)
     assert sections == []
-    assert "The gallery of triplets on which models and people disagree most is left out: " in left_out[0]
+    assert "The gallery is left out: " in left_out[0]
     assert why in left_out[0]

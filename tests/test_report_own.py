@@ -1,5 +1,6 @@
 """The report on judgements that somebody brought: did fine-tuning help, and which model is best."""
 
+import html
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from analysis import report
 from analysis.answers import cells, gathered
 from analysis.gains import gains, leaders
 from analysis.hypotheses import verdicts
+from analysis.numbers import scored
 from analysis.stats import estimate, mean
 from humansim.spec import Trial
 
@@ -66,6 +68,29 @@ def test_the_summary_says_what_fine_tuning_gained(own: Path) -> None:
     assert "the floor pixels " in summary
     assert "a fresh judge " in summary
     assert "Fit and test share 40 of 40 images: scores after fine-tuning are of new judgements" in summary
+
+
+def test_a_number_has_one_interval_wherever_it_stands(own: Path) -> None:
+    """In the summary, in tables, in their exact numbers and in what is said of figures."""
+    told = html.unescape(re.sub(r"base64,[^\"]*", "", (own / report.PAGE).read_text()))
+    (gain,) = pd.read_csv(own / "data" / "gains.csv").to_dict("records")
+    ends = f"[{signed(gain['low'])}, {signed(gain['high'])}]"
+    assert f"{signed(gain['effect'])} points of 2AFC {ends}" in told  # the summary
+    assert f'>{ends}</td><td class="number">' in told.replace("\n", "")  # the table
+    assert f"{signed(gain['effect'])} {ends} points for" in told  # the figure of gain and cost
+    models = pd.read_csv(own / "data" / "models.csv").set_index("cell")
+    (best,) = pd.read_csv(own / "data" / "gains.csv")["came_cell"]
+    one = models.loc[best]
+    assert f"[{100 * one['low']:.1f}, {100 * one['high']:.1f}]" in told
+    exact = pd.read_csv(own / "data" / "scores.csv")
+    _, answers = gathered(made(trial) for trial in (PRETRAINED, BASE, *TUNED, OTHER))
+    for _, row in exact.iterrows():
+        found = estimate(answers, mean([(row["cell"], row["measure"])], [row["set"]]))
+        assert (row["low"], row["high"]) == pytest.approx(found.interval(), abs=1e-12)
+    said = re.findall(r"scores highest, ([\d.]+ \[[\d., ]+\]) per cent", told)
+    assert len(said) > 1
+    assert set(said) <= {scored(row["score"], row["low"], row["high"]) for _, row in exact.iterrows()}
+    assert "All on this page are made in one way" in re.sub("<[^>]*>", "", told)
 
 
 def test_without_fine_tuning_the_summary_says_which_model_is_best_as_it_comes(tmp_path: Path) -> None:

@@ -7,10 +7,10 @@ import pandas as pd
 
 from analysis.answers import Answers
 from analysis.ceilings import answered
-from analysis.figures.look import MUTED, PALE, Picture, headed, key, sheet, signed
+from analysis.figures.look import MUTED, PALE, Picture, headed, key, sheet
 from analysis.figures.subjects import before, models_of, paradigm_looks, pretty, short, tuned
-from analysis.joint import joint
-from analysis.stats import Contrast, mean
+from analysis.numbers import gained
+from analysis.stats import Contrast, ends, mean
 from humansim.tables import counted
 
 if TYPE_CHECKING:
@@ -36,10 +36,8 @@ def gains(trials: pd.DataFrame, answers: Answers, kind: str = "fine-tuned") -> p
             found.append((str(model), str(paradigm), minutes, (1 / len(each)) * sum(others, first)))
     if not found:
         return pd.DataFrame(columns=["model", "paradigm", "minutes", "gain", "low", "high"])
-    both = joint(answers, [contrast for *_, contrast in found])
-    low, high = both.interval()
-    made = pd.DataFrame([one[:3] for one in found], columns=["model", "paradigm", "minutes"])
-    return made.assign(gain=both.value, low=low, high=high)
+    made = [(*named, *ends(answers, contrast)) for *named, contrast in found]
+    return pd.DataFrame(made, columns=["model", "paradigm", "minutes", "gain", "low", "high"])
 
 
 def _gain(answers: Answers, row: pd.Series, cell: tuple[str, str]) -> Contrast | None:
@@ -92,7 +90,7 @@ def against_gain(trials: pd.DataFrame, answers: Answers, kind: str = "fine-tuned
         if i + columns >= len(models):
             ax.set_xlabel("minutes of training")
     handles = [key(name, colour, marker=marker, linewidth=1.3) for name, (colour, marker) in looks.items()]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(7, len(handles)))
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
     devices = sorted({str(d) for d in tuned(trials, kind).get("device", pd.Series(dtype=str)).dropna()})
     where = f" on {devices[0]}" if len(devices) == 1 else ""
@@ -108,7 +106,7 @@ def against_gain(trials: pd.DataFrame, answers: Answers, kind: str = "fine-tuned
     alt = (
         f"{title}. {counted(len(models), 'panel')}, each a base model, with {counted(len(looks), 'paradigm')}. "
         f"The largest gain has "
-        f"{pretty(top['model'])} by {top['paradigm']}: {signed(top['gain'], top['low'], top['high'])} points for "
+        f"{pretty(top['model'])} by {top['paradigm']}: {gained(top['gain'], top['low'], top['high'])} points for "
         f"{top['minutes']:.3g} minutes; {int((found['low'] > 0).sum())} of {len(found)} lie above 0, each by its own "
         "interval."
     )

@@ -7,8 +7,9 @@ import pandas as pd
 
 from analysis.answers import Answers
 from analysis.ceilings import table
-from analysis.figures.look import INK, MARKERS, PALETTE, Picture, headed, key, said, sheet
+from analysis.figures.look import INK, MARKERS, PALETTE, Picture, headed, key, sheet
 from analysis.figures.subjects import groups, pretty, unlike
+from analysis.numbers import scored
 from humansim.backbones import backbone
 from humansim.errors import BadInput
 from humansim.spec import Variant
@@ -77,7 +78,7 @@ def curves(trials: pd.DataFrame, answers: Answers) -> Picture | None:
     tops = [some.iloc[int(some["score"].argmax())] for some in layers if len(some)]
     alt = f"{title}: {counted(len(named), 'panel')}, each a group of sets. " + " ".join(
         f"{top['set']}: highest at {top['layer']} of {pretty(top['model'])}, "
-        f"{said(top['score'], top['low'], top['high'])} per cent."
+        f"{scored(top['score'], top['low'], top['high'])} per cent."
         for top in tops
     )
     return Picture("depth", title, caption, alt, figure)

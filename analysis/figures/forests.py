@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from analysis.figures.look import INK, MUTED, PALE, PALETTE, Picture, headed, key, sheet, signed
+from analysis.figures.look import INK, MUTED, PALE, PALETTE, Picture, headed, key, sheet
+from analysis.numbers import gained, points
 from analysis.stats import Estimate
 from analysis.verdict import Verdict
 
@@ -63,12 +64,12 @@ def of_parts(number: int, verdict: Verdict) -> Picture | None:
     title = headed(f"H{number} and its parts: {verdict.outcome}", verdict.simulated)
     told_apart = {name: one for name, one in verdict.parts.items() if one.n and name != verdict.of}
     rows: list[tuple[str, Estimate]] = [(verdict.of or "all", verdict.estimate), *told_apart.items()]
-    lines = textwrap.wrap(verdict.claim, 125)
+    lines = textwrap.wrap(verdict.claim, 95)
     figure, [ax] = sheet(0.24 * len(rows) + 1.05 + 0.15 * len(lines))
     for y, (_, one) in enumerate(rows):
         _row(ax, y, one, verdict, large=y == 0)
         low, high = one.interval(verdict.level)
-        told = f"{signed(one.value, low, high)}  n = {one.n:,}"
+        told = f"{gained(one.value, low, high)}  n = {one.n:,}"
         ax.text(1.01, y, told, transform=ax.get_yaxis_transform(), va="center", gid="told")
     _shade(ax, verdict, -0.5, len(rows) - 0.5)
     ax.set_yticks(range(len(rows)), [textwrap.shorten(name, 48, placeholder=" ...") for name, _ in rows])
@@ -87,13 +88,13 @@ def of_parts(number: int, verdict: Verdict) -> Picture | None:
     most, least = max(ends, key=lambda name: ends[name]), min(ends, key=lambda name: ends[name])
     alt = (
         f"{title}. {verdict.claim.rstrip('.')}: {_effect(verdict)} points ({rows[0][0]}); of {len(ends)} rows from "
-        f"{100 * ends[least]:+.1f} ({least}) to {100 * ends[most]:+.1f} ({most})."
+        f"{points(ends[least])} ({least}) to {points(ends[most])} ({most})."
     )
     return Picture(f"effects-h{number}", title, caption, alt, figure)
 
 
 def _effect(one: Verdict) -> str:
-    return signed(one.effect, *one.interval) if one.estimate.n else "no data yet"
+    return gained(one.effect, *one.interval) if one.estimate.n else "no data yet"
 
 
 def _row(ax: "Axes", y: float, one: Estimate, verdict: Verdict, large: bool) -> None:

@@ -7,8 +7,9 @@ import pandas as pd
 
 from analysis.answers import Answers
 from analysis.ceilings import explained, table
-from analysis.figures.look import INK, MUTED, Picture, headed, said, sheet
+from analysis.figures.look import INK, MUTED, Picture, headed, sheet
 from analysis.figures.subjects import GROUPS, RELEASES, pretty, told_apart, unlike
+from analysis.numbers import scored
 from humansim.scores import CHANCE
 from humansim.tables import counted
 
@@ -80,7 +81,7 @@ def models_by_sets(trials: pd.DataFrame, answers: Answers) -> Picture | None:
         f"{title}: {counted(len(of_models), 'model')} by {counted(len(sets), 'set')}. Over all sets "
         f"{pretty(str(mean.idxmax()))} explains "
         f"most, {100 * mean.max():.0f} per cent of what can be; it scores highest on {peak['set']}, "
-        f"{said(peak['score'], peak['low'], peak['high'])}. In {beyond} of {counted(len(found), 'case')} a "
+        f"{scored(peak['score'], peak['low'], peak['high'])}. In {beyond} of {counted(len(found), 'case')} a "
         f"model is shown to be "
         "beyond a fresh judge."
     )

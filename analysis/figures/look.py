@@ -146,13 +146,3 @@ def _told(svg: str, picture: Picture) -> str:
     assert start is not None
     opening = f'{start.group()[:-1]} role="img" aria-labelledby="{ids}">'
     return f"{svg[: start.start()]}{opening}\n {title}\n {description}{svg[start.end() :]}"
-
-
-def said(value: float, low: float, high: float) -> str:
-    """A share with its interval, as per cent: 71.2 [69.9, 72.4]."""
-    return f"{100 * value:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
-
-
-def signed(value: float, low: float, high: float) -> str:
-    """A difference of shares with its interval, as points: +1.2 [-0.1, +2.4]."""
-    return f"{100 * value:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"

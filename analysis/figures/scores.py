@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from analysis.answers import Answers
 from analysis.ceilings import answered, table
-from analysis.figures.look import GREY, INK, MUTED, PALE, Picture, headed, key, said, sheet, signed
+from analysis.figures.look import GREY, INK, MUTED, PALE, Picture, headed, key, sheet
 from analysis.figures.subjects import (
     SUPERVISIONS,
     before,
@@ -26,7 +26,8 @@ from analysis.figures.subjects import (
     unlike,
 )
 from analysis.joint import joint
-from analysis.stats import Contrast, mean
+from analysis.numbers import gained, scored
+from analysis.stats import Contrast, ends, mean
 from humansim.tables import counted
 
 if TYPE_CHECKING:
@@ -90,8 +91,8 @@ def pretrained(trials: pd.DataFrame, answers: Answers) -> Picture | None:
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
     caption = (
         f"2AFC scores of {counted(len(rows), 'model')} on {len(panels)} "
-        f"{'group' if len(panels) == 1 else 'groups'} of sets, by measure, with 95 % intervals (query "
-        "images resampled). Colours tell what a model learnt from: labels, text, or images alone. Lines: chance, the "
+        f"{'group' if len(panels) == 1 else 'groups'} of sets, by measure, with 95 % intervals. "
+        "Colours tell what a model learnt from: labels, text, or images alone. Lines: chance, the "
         "floor of bare pixels, a fresh judge, and the best score that is "
         f"possible on these votes, where they lie in the panel; the numbers stand above it. {BEST}"
     )
@@ -109,12 +110,11 @@ def _by_measure(rows: pd.DataFrame, answers: Answers, sets: Sequence[str]) -> pd
     found = [(row, m) for _, row in rows.iterrows() for m in _measures(answers, str(row["cell"]), sets)]
     if not found:
         return pd.DataFrame()
-    each = joint(answers, [mean([(str(row["cell"]), m)], sets) for row, m in found], resamples=2000)
-    low, high = each.interval()
+    contrasts = [mean([(str(row["cell"]), m)], sets) for row, m in found]
     ceilings = table(rows, answers, groups={"": sets}).set_index("cell")
-    columns = {"score": each.value, "low": np.clip(low, 0, 1), "high": np.clip(high, 0, 1), "best": each.not_worse()}
     panel = pd.DataFrame([{"cell": row["cell"], "model": row["model"], "measure": m} for row, m in found])
-    panel = panel.assign(**columns)
+    panel[["score", "low", "high"]] = [ends(answers, one) for one in contrasts]
+    panel["best"] = joint(answers, contrasts).not_worse()
     return panel.join(ceilings[["fresh_judge", "best_possible", "chance"]], on="cell")
 
 
@@ -195,7 +195,7 @@ def _held_against(ax: "Axes", panel: pd.DataFrame, floor: float | None, reach: f
 def _leaders(panel: pd.DataFrame, top: pd.Series) -> str:
     """What a panel shows, in a sentence."""
     name = f"{pretty(top['model'])} by {top['measure']}" if "measure" in top else pretty(top["model"])
-    score = said(top["score"], top["low"], top["high"])
+    score = scored(top["score"], top["low"], top["high"])
     if panel["best"].all() and len(panel) > 1:
         return f"{name} scores highest, {score} per cent; nothing is told apart."
     others = int(panel["best"].sum()) - 1
@@ -281,7 +281,7 @@ def fine_tuned(trials: pd.DataFrame, answers: Answers, kind: str = "fine-tuned")
     caption = (
         f"2AFC scores of {counted(len(models), 'base model')} after {counted(len(looks), 'way')} to fine-tune "
         f"on data of the same release, "
-        "with 95 % intervals (query images resampled; repeats where there are any). Thick grey lines: the same model "
+        "with 95 % intervals. Thick grey lines: the same model "
         f"before, with its interval. {BEST}"
     )
     if kind == "contaminated":
@@ -318,16 +318,13 @@ def _of_panel(
     if not any(paradigm for _, paradigm, _ in found):
         return pd.DataFrame()
     start = {model: contrast for model, paradigm, contrast in found if not paradigm}
-    gains = [(i, one[2] - start[one[0]]) for i, one in enumerate(found) if one[1] and one[0] in start]
-    both = joint(answers, [*(contrast for _, _, contrast in found), *(gain for _, gain in gains)])
-    low, high = both.interval()
-    k = len(found)
     panel = pd.DataFrame([(model, paradigm) for model, paradigm, _ in found], columns=["model", "paradigm"])
-    panel = panel.assign(score=both.value[:k], low=np.clip(low[:k], 0, 1), high=np.clip(high[:k], 0, 1))
-    panel["best"] = both.of(np.arange(k)).not_worse()
-    for column, values in (("gain", both.value), ("gain_low", low), ("gain_high", high)):
-        panel[column] = np.nan
-        panel.loc[[i for i, _ in gains], column] = values[k:]
+    panel[["score", "low", "high"]] = [ends(answers, contrast) for _, _, contrast in found]
+    panel["best"] = joint(answers, [contrast for _, _, contrast in found]).not_worse()
+    panel[["gain", "gain_low", "gain_high"]] = [
+        ends(answers, contrast - start[model]) if paradigm and model in start else (np.nan,) * 3
+        for model, paradigm, contrast in found
+    ]
     people = answers.people().loc[list(sets)].mean()
     return panel.assign(chance=0.5, fresh_judge=people["fresh_judge"], best_possible=people["best"])
 
@@ -344,11 +341,11 @@ def _gained(own: pd.DataFrame) -> str:
     """What a panel shows, in a sentence."""
     up, down = int((own["gain_low"] > 0).sum()), int((own["gain_high"] < 0).sum())
     top = own.iloc[int(own["score"].argmax())]
-    score = said(top["score"], top["low"], top["high"])
+    score = scored(top["score"], top["low"], top["high"])
     name = f"{pretty(top['model'])}, {top['paradigm']}, scores highest, {score} per cent"
     if np.isnan(top["gain"]):
         return f"{name}."
-    gain = signed(top["gain"], top["gain_low"], top["gain_high"])
+    gain = gained(top["gain"], top["gain_low"], top["gain_high"])
     others = (
         f"of {counted(len(own), 'model')} {up} lie above what they were before and {down} below, each by "
         f"its own interval"

@@ -18,7 +18,7 @@ from markupsafe import Markup
 from analysis import ceilings
 from analysis.answers import Answers
 from analysis.figures import Drawn, Embedded, draw
-from analysis.gains import gains, leaders
+from analysis.gains import Gain, gains, leaders, pairs
 from analysis.hypotheses import HYPOTHESES
 from analysis.leakage import leakage
 from analysis.report import made, summary, tables, verdicts
@@ -82,7 +82,7 @@ def write(
     }
     claims = verdicts.table(judged, told)
     named = tables.labels(trials)
-    gained = [] if of_study else gains(trials, answers)  # the study's own tables and verdicts tell of gains
+    gained = told_of(trials, answers, of_study)
     leaked = tables.leaked(leakage(trials, answers))
     untuned, tuned = tables.untuned(trials, answers, held), tables.tuned(trials, answers)
     measures, sets = tables.measures(trials, answers), tables.of_sets(answers)
@@ -101,9 +101,9 @@ def write(
         "simulated": summary.simulated(trials),
         "of_study": of_study,
         "answer": [
+            *summary.gained(gained, named),
             *(
                 [
-                    *summary.gained(gained, named),
                     *summary.leading(leaders(trials, answers), named),
                     *summary.seen(trials),
                 ]
@@ -137,6 +137,7 @@ def write(
         "figures": drawn,
         "more": more,
         "made": made.made(trials),
+        "opens": made.opens(sweeps),
         "command": command,
         "missing": made.missing(trials, told, left_out, of_study),
         "mark": " Simulated judges." if simulated else "",
@@ -147,6 +148,11 @@ def write(
     judges = "simulated" if simulated else "people"
     for name, exact in [(one.name, one.exact) for one in shown] + [(one.name, one.exact) for one in more]:
         exact.assign(judges_are=judges).to_csv(folder / "data" / f"{name}.csv", index=False)
+
+
+def told_of(trials: pd.DataFrame, answers: Answers, of_study: bool) -> list[Gain]:
+    """What fine-tuning gained, as far as it is told one by one: a study of many has tables and verdicts for it."""
+    return [] if of_study and len(pairs(trials, answers)) > summary.FEW else gains(trials, answers)
 
 
 def templates() -> jinja2.Environment:
@@ -160,13 +166,18 @@ def templates() -> jinja2.Environment:
         keep_trailing_newline=True,
     )
     pages.filters |= {"svg": _inlined, "markdown": _in_markdown, "latex": in_latex, "raw_html": Markup}
-    pages.filters |= {"counted": counted}
+    pages.filters |= {"counted": counted, "unbroken": _unbroken}
     return pages
 
 
 def _inlined(figure: Drawn) -> str:
     """A figure's SVG as a data URI: an image of its own, whose ids and styles do not meet the page's."""
     return f"data:image/svg+xml;base64,{base64.b64encode(figure.svg.read_bytes()).decode()}"
+
+
+def _unbroken(text: str) -> str:
+    """Text in which no line begins with a per cent sign."""
+    return text.replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def _in_markdown(text: object) -> str:

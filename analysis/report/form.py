@@ -1,15 +1,12 @@
-"""The one form of all tables, the same in HTML, Markdown and LaTeX, and how numbers are written."""
+"""The one form of all tables, the same in HTML, Markdown and LaTeX."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
 
 from analysis.stats import Estimate
-
-MINUS, UNKNOWN = "\N{MINUS SIGN}", "\N{EN DASH}"
 
 
 @dataclass(frozen=True)
@@ -50,25 +47,6 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
     exact: pd.DataFrame
     marked: frozenset[int] = field(default=frozenset())
-
-
-def points(share: float) -> str:
-    """A difference in points of 2AFC, with its sign: "+1.25"."""
-    return UNKNOWN if np.isnan(share) else f"{100 * share:+.2f}".replace("-", MINUS)
-
-
-def percent(share: float) -> str:
-    """A score in per cent: "71.3"."""
-    return UNKNOWN if np.isnan(share) else f"{100 * share:.1f}"
-
-
-def between(ends: tuple[float, float], told: Any = points) -> str:
-    """An interval: "[+0.10, +2.41]"."""
-    return UNKNOWN if np.isnan(ends[0]) else f"[{told(ends[0])}, {told(ends[1])}]"
-
-
-def p_value(p: float) -> str:
-    return UNKNOWN if np.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def in_order(found: Sequence[Table | None]) -> list[Table]:

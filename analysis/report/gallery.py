@@ -1,8 +1,8 @@
-"""The gallery: triplets on which models and people disagree most, side by side, as a section of the page."""
+"""The gallery: triplets to look at, side by side with who chose what, as a section of the page."""
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,14 @@ from typing import Any
 import pandas as pd
 from PIL import Image
 
+from analysis import gallery as triplets
+from analysis.numbers import percent
 from analysis.report import Section, templates
-from analysis.report.form import UNKNOWN, percent
 from humansim.errors import BadInput
 from humansim.pictures import upright
+from humansim.tables import counted
+
+Files = Callable[[pd.DataFrame], dict[str, Path]]  # of triplets: image name -> file
 
 SIDE = 160  # pixels of a thumbnail's longer side
 BUDGET = 1_500_000  # bytes that all thumbnails may take in the page
@@ -21,36 +25,95 @@ QUALITIES = (95, 85, 70, 50, 30)  # of WebP: the first within the budget
 PER_CENT = "\N{NO-BREAK SPACE}%"
 
 TITLES = {
-    "pretrained": "The best model as it comes",
-    "tuned": "The fine-tuned model that is best on validation",
-    "all": "What all good models get wrong",
+    "against": "Where the best model is sure and judges say otherwise",
+    "mended": "What fine-tuning mended",
+    "broken": "What fine-tuning broke",
 }
 
 
 @dataclass(frozen=True)
 class Wall:
-    """The triplets of one group of models, and where their images lie.
+    """Triplets of one kind, and where their images lie.
 
     Attributes:
-        name: of the group (`gallery.Group`).
-        models: what to call its models, best first.
-        asked: triplets of which people have a majority; `against`: those on which all models side against it.
-        shown: `gallery.disagreements`, some of these.
+        name: of the kind, one of TITLES.
+        told: what is said above them.
+        who: the models that are asked, as `gallery.judged` names them -> what to call each: "the model".
+        shown: rows of `gallery.taken`.
         files: image name -> file, for every image of these triplets.
         simulated: its judges were.
     """
 
     name: str
-    models: tuple[str, ...]
-    asked: int
-    against: int
+    told: str
+    who: Mapping[str, str]
     shown: pd.DataFrame
     files: dict[str, Path]
     simulated: bool
 
 
-def section(walls: Sequence[Wall]) -> Section:
+def of_best(found: pd.DataFrame, model: str, files: Files, simulated: bool) -> Wall:
+    """Where the best model is sure and people say otherwise.
+
+    Args:
+        found: `gallery.judged` of it, as `model`.
+        model: its name and score.
+    """
+    some = triplets.against(found)
+    shown = triplets.taken(some)
+    clear = triplets.clear(found)
+    against = int((clear["model_margin"] < 0).sum())
+    told = f"{model}. {_clear(found, simulated)}. On {_of(against)} it takes the other side"
+    told += f", and is sure on {_of(len(some))}{_some(shown, some)}" if against else "."
+    return Wall("against", told, {"model": "the model"}, shown, files(shown), simulated)
+
+
+def of_change(
+    found: pd.DataFrame, came: str, tuned: str, files: Files, simulated: bool, besides: Sequence[Wall] = ()
+) -> list[Wall]:
+    """What fine-tuning mended, and what it broke.
+
+    Args:
+        found: `gallery.judged` of the backbone, as `came`, and of what was fine-tuned from it, as `tuned`.
+        came, tuned: their names and scores.
+        besides: what is shown above.
+    """
+    who = {"came": "as it came", "tuned": "fine-tuned"}
+    mended, broken = triplets.mended(found), triplets.broken(found)
+    above = [wall.shown for wall in besides]
+    shown = [triplets.taken(some, above) for some in (mended, broken)]
+    told = (
+        f"{came}, as it came, beside {tuned}. {_clear(found, simulated)}. On {_of(len(mended))} it was against "
+        f"them as it came and is with them after fine-tuning{_some(shown[0], mended)}",
+        f"On {_of(len(broken), 'the same')} it was with them as it came and is against them after fine-tuning"
+        f"{_some(shown[1], broken)}",
+    )
+    return [
+        Wall(name, said, who, some, files(some), simulated)
+        for name, said, some in zip(("mended", "broken"), told, shown, strict=True)
+    ]
+
+
+def _clear(found: pd.DataFrame, simulated: bool) -> str:
+    n, clear = len(found), len(triplets.clear(found))
+    return f"{'Simulated judges' if simulated else 'People'} are clear on {clear:,} of {counted(n, 'test triplet')}"
+
+
+def _of(count: int, which: str = "these") -> str:
+    return f"{count:,} of {which}" if count else f"none of {which}"
+
+
+def _some(shown: pd.DataFrame, every: pd.DataFrame) -> str:
+    if len(shown) == len(every):
+        return ":" if len(shown) else "."
+    return f"; {len(shown):,} of them:" if len(shown) else ", all shown above."
+
+
+def section(walls: Sequence[Wall], unchanged: str = "") -> Section:
     """The gallery; it holds its thumbnails, as WebP of the best quality with which they fit the budget.
+
+    Args:
+        unchanged: why it does not show what fine-tuning changed.
 
     Raises:
         BadInput: an image that is missing or cannot be read.
@@ -66,17 +129,14 @@ def section(walls: Sequence[Wall]) -> Section:
         {
             "name": wall.name,
             "title": TITLES[wall.name],
-            "models": wall.models,
-            "against": f"{wall.against:,} of {wall.asked:,}",
-            "share": percent(wall.against / wall.asked) if wall.asked else UNKNOWN,
-            "simulated": wall.simulated,
+            "told": wall.told,
             "triplets": [_told(row, wall, inlined) for row in wall.shown.to_dict("records")],
         }
         for wall in walls
     ]
-    exact = pd.concat([wall.shown.assign(group=wall.name, compared="; ".join(wall.models)) for wall in walls])
-    html = templates().get_template("gallery.html").render(walls=told)
-    return Section("gallery", "Where models and people disagree most", html, exact)
+    exact = pd.concat([wall.shown.assign(kind=wall.name) for wall in walls])
+    html = templates().get_template("gallery.html").render(walls=told, unchanged=unchanged)
+    return Section("gallery", "Gallery", html, exact)
 
 
 def _names(wall: Wall) -> list[str]:
@@ -100,34 +160,43 @@ def _inlined(picture: Image.Image, quality: int) -> str:
 
 def _told(row: dict[Any, Any], wall: Wall, inlined: dict[Path, str]) -> dict[str, Any]:
     """A triplet as its figure tells it."""
-    share = row["choice"] if row["people"] == "right" else 1 - row["choice"]
     judges = "simulated judges" if wall.simulated else "people"
     if row["judges"] == 0:
-        people = f"{percent(share)}{PER_CENT} of {judges}"
+        people = f"{percent(row['agree'])}{PER_CENT} of {judges}"
     elif row["judges"] == 1:
         people = f"the only {'simulated judge' if wall.simulated else 'person'} asked"
     else:
-        people = f"{round(share * row['judges'])} of {row['judges']} {judges}"
-    least, most = f"{100 * row['margin']:.0f}", f"{100 * row['margin_most']:.0f}"
-    who = "the model" if len(wall.models) == 1 else f"all {len(wall.models)} models"
+        people = f"{round(row['agree'] * row['judges'])} of {row['judges']} {judges}"
+    other = {"left": "right", "right": "left"}[row["people"]]
+    sides = {name: row["people"] if row[f"{name}_margin"] > 0 else other for name in wall.who}
     images = []
     for side in ("left", "query", "right"):
-        by = people if side == row["people"] else who if side == row["models"] else ""
+        models = [wall.who[name] for name, own in sides.items() if own == side]
+        with_people = ["judges" if wall.simulated else "people"] if side == row["people"] else []
+        by = " and ".join([people] * bool(with_people) + models)
         images.append(
             {
                 "side": side,
                 "src": inlined[wall.files[row[side]]],
                 "alt": f"{side.capitalize()}{f', chosen by {by}' if by else ''}: {row[side]}",
-                "by": "people" if side == row["people"] else "model" if side == row["models"] else "",
+                "kind": "people" if with_people else "model" if models else "",
+                "by": ", ".join(with_people + [name.removeprefix("the ") for name in models]),
             }
         )
     return {
         "set": row["set"],
         "images": images,
-        "people": people[:1].upper() + people[1:],
-        "people_side": row["people"],
-        "who": who[:1].upper() + who[1:],
-        "model_side": row["models"],
-        "margin": f"{least if least == most else f'{least} to {most}'}{PER_CENT}",
-        "surer": f"{100 * row['surer']:.0f}{PER_CENT}",
+        "people": f"{people[:1].upper() + people[1:]} chose {row['people']}",
+        "models": [
+            f"{label[:1].upper() + label[1:]}: {sides[name]}, margin {_margin(abs(row[f'{name}_margin']))}, surer than "
+            f"in {100 * row[f'{name}_surer']:.0f}{PER_CENT} of its answers"
+            for name, label in wall.who.items()
+        ],
     }
+
+
+def _margin(share: float) -> str:
+    """In per cent, two digits that count: "25 %", "0.42 %"."""
+    if share < 1e-4:
+        return f"less than 0.01{PER_CENT}"
+    return f"{100 * share:.{0 if share >= 0.1 else 2}{'f' if share >= 0.1 else 'g'}}{PER_CENT}"

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 
 from analysis.gains import FLOORS, Gain, Leader
+from analysis.numbers import between, p_value, percent, points
 from analysis.report import made
-from analysis.report.form import Table, between, p_value, percent, points
+from analysis.report.form import Table
 from analysis.report.verdicts import rests_on
 from analysis.verdict import Verdict
 from humansim.scores import CHANCE
@@ -70,7 +71,7 @@ def seen(trials: pd.DataFrame) -> list[str]:
     if not (count := trained["shared.test.images"].max()) > 0:
         return []
     return [
-        f"Fit and test share {made.of_all(int(count), trained)} images: scores after fine-tuning are of new judgements "
+        f"Fit and test share {made.images(int(count), trained)} images: scores after fine-tuning are of new judgements "
         "on these, and say nothing of images that nobody has seen."
     ]
 
@@ -110,7 +111,7 @@ def answer(judged: Mapping[int, Verdict], untuned: Table | None) -> list[str]:
     counts = [f"{len(which)} {outcome} ({', '.join(which)})" for outcome, which in by.items() if which]
     told = [f"Of the nine hypotheses: {'; '.join(counts)}."] if counts else []
     if by["untested"]:
-        told[0] += " Untested are those for which nothing to compare has finished."
+        told[0] += " Untested are those for which nothing to compare is among the finished trials."
     if untuned is not None:
         exact = untuned.exact
         models = exact[exact["kind"].isin(["pretrained", "metric"])]

@@ -7,25 +7,14 @@ import pandas as pd
 
 from analysis.answers import Answers, cells, chosen
 from analysis.gains import Gain
-from analysis.report.form import (
-    UNKNOWN,
-    Cell,
-    Column,
-    Link,
-    Table,
-    between,
-    exactly,
-    p_value,
-    percent,
-    points,
-)
+from analysis.numbers import UNKNOWN, between, p_value, percent, points
+from analysis.report.form import Cell, Column, Link, Table, exactly
 from analysis.report.verdicts import rests_on
 from analysis.stats import estimate, mean
 from analysis.verdict import Verdict
 from humansim.published import PARADIGMS
 from humansim.scores import CHANCE
 
-RESAMPLES = 2000  # of the intervals of single models, of which there are hundreds
 UNTUNED = ("floor", "untrained", "metric", "pretrained")
 BELOW = ", below the floor"
 
@@ -51,7 +40,8 @@ def of_sets(answers: Answers) -> Table:
     )
     caption = (
         "The evaluation sets. Scores in per cent: of a fresh judge, held to the others; and the best possible, always "
-        f"with the majority. Chance is {percent(CHANCE)}; a fresh judge is unknown where each triplet has one."
+        f"with the majority. Chance is {percent(CHANCE)}; a fresh judge is unknown where each triplet has one. "
+        "Triplets of one query image, or of one judgement trial, are not independent."
     )
     return Table("sets", caption, columns, tuple(rows), pd.DataFrame(exact))
 
@@ -102,7 +92,7 @@ def untuned(trials: pd.DataFrame, answers: Answers, held: pd.DataFrame) -> Table
     for (cell, measure), (_, row) in zip(cells(some), some.drop_duplicates("cell").iterrows(), strict=True):
         own = scored[(scored["cell"] == cell) & (scored["measure"] == measure)]
         sets = list(dict.fromkeys(own["set"]))
-        one = estimate(answers, mean([(cell, measure)], sets), resamples=RESAMPLES)
+        one = estimate(answers, mean([(cell, measure)], sets))
         low, high = one.interval()
         of_release = own.groupby(own["set"].map(_release))["score"].mean()
         explained = held.loc[held["cell"] == cell, "explained"].astype(float).mean() if len(held) else np.nan
@@ -135,8 +125,8 @@ def untuned(trials: pd.DataFrame, answers: Answers, held: pd.DataFrame) -> Table
         *(Column("Explained", "number"), *(Column(name, "number") for name in releases)),
     )
     caption = (
-        "Models as they come, best first: mean 2AFC score over the sets, in per cent, with its interval; what share of "
-        "the way from chance to the best possible that explains; and the mean over each release's sets."
+        "Models as they come, best first: mean 2AFC score over the sets, in per cent, with its interval; explained, "
+        "how much of the way from chance to the best possible that is, in per cent; the mean over each release's sets."
     )
     return Table("models", caption, columns, tuple(rows), exact, frozenset({0, 1, len(rows) - 1}))
 
@@ -175,8 +165,8 @@ def gained(found: Sequence[Gain], named: Mapping[str, str]) -> Table | None:
     )
     caption = (
         "What fine-tuning gained: of each backbone and what it was fitted on the model that is best on validation, and "
-        "the backbone as it came, on the same test triplets. Scores in per cent; gains in points of 2AFC, paired, each "
-        "by itself, not corrected."
+        "the backbone as it came, on the same test triplets, mean over all sets. Scores in per cent; gains in points "
+        "of 2AFC, paired, each by itself, not corrected."
     )
     return Table("gains", caption, columns, rows, exact)
 

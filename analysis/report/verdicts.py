@@ -7,7 +7,8 @@ import pandas as pd
 
 from analysis.answers import Answers
 from analysis.hypotheses import HYPOTHESES
-from analysis.report.form import MINUS, UNKNOWN, Cell, Column, Link, Table, between, exactly, p_value, points
+from analysis.numbers import MINUS, UNKNOWN, between, p_value, points
+from analysis.report.form import Cell, Column, Link, Table, exactly
 from analysis.report.made import Store, Swept
 from analysis.verdict import Verdict
 from humansim.published import VERDICTS
@@ -74,7 +75,7 @@ def table(judged: Mapping[int, Verdict], told: Collection[int]) -> Table:
     which = "The nine hypotheses" if len(rows) == len(HYPOTHESES) else "The hypotheses that could be tested, of nine"
     caption = (
         f"{which}. Effects in points of 2AFC score; p is of the decision, corrected for all nine (Holm). "
-        "What the thesis concluded was seen by eye."
+        "Thesis: what the thesis that this study repeats concluded, by eye."
     )
     return Table("verdicts", caption, columns, tuple(rows), pd.DataFrame(exact))
 
