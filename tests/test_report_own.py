@@ -16,6 +16,7 @@ from analysis.answers import cells, gathered
 from analysis.gains import gains, leaders
 from analysis.hypotheses import verdicts
 from analysis.numbers import scored
+from analysis.report.tables import labels
 from analysis.stats import estimate, mean
 from humansim.spec import Trial
 
@@ -62,8 +63,8 @@ def test_the_summary_says_what_fine_tuning_gained(own: Path) -> None:
     assert row["contaminated"] is False
     summary = summary_of(own)
     gain = f"{signed(row['effect'])} points of 2AFC [{signed(row['low'])}, {signed(row['high'])}]"
-    assert f"Fine-tuned minus pretrained on test, efficientnet_lite0: {gain}" in summary
-    assert row["says"] in summary
+    assert f"Fine-tuning efficientnet_lite0: {row['says']}. " in summary
+    assert f" %: {gain}, p " in summary
     assert "on validation is " in summary
     assert "the floor pixels " in summary
     assert "a fresh judge " in summary
@@ -98,7 +99,7 @@ def test_without_fine_tuning_the_summary_says_which_model_is_best_as_it_comes(tm
     report.write(trials, answers, verdicts(trials, answers), tmp_path)
     summary = summary_of(tmp_path)
     assert "The best model as it comes is efficientnet_lite0: " in summary
-    assert "Fine-tuned minus pretrained" not in summary
+    assert "Fine-tuning" not in summary
     assert "nine hypotheses" in summary
 
 
@@ -167,3 +168,18 @@ def test_one_is_not_spoken_of_as_many_a_cpu_is_none_of_the_gpus_and_shared_image
     assert "CPU-hours" in told
     assert "GPU" not in told
     assert "shared at most 40 of 40 images" in told
+
+
+@pytest.mark.parametrize(
+    ("rates", "told"),
+    [
+        ((5.72748e-4, 1e-3), ["lr 0.000573", "lr 0.001"]),
+        ((5.72748e-4, 5.72749e-4), ["lr 0.000572748", "lr 0.000572749"]),
+    ],
+)
+def test_numbers_in_names_have_three_digits_unless_that_makes_two_of_one(
+    rates: tuple[float, float], told: list[str]
+) -> None:
+    trials, _ = gathered(made(TUNED[0].having({"lr": rate})) for rate in rates)
+    named = labels(trials)
+    assert [named[str(cell)].rpartition(", ")[2] for cell in trials.sort_values("lr")["cell"]] == told

@@ -33,12 +33,10 @@ def gained(found: Sequence[Gain], named: Mapping[str, str]) -> list[str]:
         named: cell -> its name.
     """
     return [
-        f"Fine-tuned minus pretrained on test, {one.model}: {points(one.difference.value)} points of 2AFC "
-        f"{between(one.difference.interval())}, p {p_value(one.difference.p())} (by itself, not corrected), on "
-        f"{counted(one.difference.n, 'triplet')}: {one.means}. That is {named[one.cell]} ({percent(one.score)} %"
-        f"{', less than the floor' if one.score < one.floor else ''}), "
-        f"{_best_of(one.tied, 'fine-tuned models')}, against the backbone as it came "
-        f"({percent(one.came)} %)."
+        f"Fine-tuning {one.model}: {one.means}. {named[one.cell]}, {_best_of(one.tied, 'fine-tuned models')}, scores "
+        f"{percent(one.score)} % on test{', less than the floor' if one.score < one.floor else ''}, as it came "
+        f"{percent(one.came)} %: {points(one.difference.value)} points of 2AFC {between(one.difference.interval())}, "
+        f"p {p_value(one.difference.p())} (by itself, not corrected), on {counted(one.difference.n, 'triplet')}."
         for one in found[:FEW]
     ]
 

@@ -56,7 +56,7 @@ def labels(trials: pd.DataFrame) -> dict[str, str]:
     """cell -> a name that tells it from all others: the model, the paradigm, and the axes in which its likes differ."""
     first = trials.sort_index().drop_duplicates("cell").set_index("cell")
     arguments = sorted(str(name) for name in first if str(name).startswith(("paradigm.", "tuning.")))
-    told = {axis: first[axis].map(_value).to_dict() for axis in ("paradigm", *AXES, *arguments) if axis in first}
+    told = {axis: _values(first[axis]) for axis in ("paradigm", *AXES, *arguments) if axis in first}
     names = {str(cell): str(model) for cell, model in first["model"].items()}
     for axis, values in told.items():
         alike: dict[str, set[str]] = {}
@@ -70,10 +70,19 @@ def labels(trials: pd.DataFrame) -> dict[str, str]:
     return names
 
 
-def _value(value: object) -> str:
+def _values(column: pd.Series) -> dict[str, str]:
+    """Cell -> its value as a person reads it: numbers in three digits if that tells them apart."""
+    for digits in (3, 6):
+        told = {str(cell): _value(value, digits) for cell, value in column.items()}
+        if len(set(told.values())) == column.nunique(dropna=False):
+            break
+    return told
+
+
+def _value(value: object, digits: int) -> str:
     if value is None or value != value:
         return ""
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
 
 
 def untuned(trials: pd.DataFrame, answers: Answers, held: pd.DataFrame) -> Table | None:
