@@ -1,5 +1,6 @@
 """A sweep's searches as a storage of Optuna's, as itself would have written it, whatever became of the samples."""
 
+import contextlib
 import datetime
 import json
 import sqlite3
@@ -69,10 +70,26 @@ def under_way(root: Root) -> Iterator[Root]:
         yield root
 
 
-def test_each_sample_stands_as_its_files_say(under_way: Root, tmp_path: Path) -> None:
-    assert studies.write(SWEEP, under_way, tmp_path / "studies.db") == 4
+@contextlib.contextmanager
+def opened(file: Path) -> Iterator[optuna.storages.RDBStorage]:
+    storage = optuna.storages.RDBStorage(f"sqlite:///{file}")
+    try:
+        yield storage
+    finally:
+        storage.engine.dispose()  # connections that nobody closed are a warning in Python 3.13
+
+
+@pytest.fixture
+def written(under_way: Root, tmp_path: Path) -> Iterator[optuna.storages.RDBStorage]:
+    """The sweep's four studies."""
+    assert studies.write(SWEEP, under_way, tmp_path / "ours.db") == 4
+    with opened(tmp_path / "ours.db") as storage:
+        yield storage
+
+
+def test_each_sample_stands_as_its_files_say(under_way: Root, written: optuna.storages.RDBStorage) -> None:
     _, cell, *_ = plan.cells(SWEEP)
-    study = optuna.load_study(study_name="paradigm=triplet", storage=f"sqlite:///{tmp_path}/studies.db")
+    study = optuna.load_study(study_name="paradigm=triplet", storage=written)
     assert study.direction == optuna.study.StudyDirection.MAXIMIZE
     about = {"sweep": "s", "cell": cell.key, "backbone": "efficientnet_lite0", "paradigm": "triplet"}
     assert study.user_attrs == about
@@ -109,25 +126,22 @@ def test_each_sample_stands_as_its_files_say(under_way: Root, tmp_path: Path) ->
 
 
 def test_a_cell_without_a_search_is_one_trial_and_one_that_has_not_begun_is_empty(
-    under_way: Root, tmp_path: Path
+    written: optuna.storages.RDBStorage,
 ) -> None:
-    studies.write(SWEEP, under_way, tmp_path / "studies.db")
-    storage = f"sqlite:///{tmp_path}/studies.db"
-    (trial,) = optuna.load_study(study_name="backbone=pixels", storage=storage).trials
+    (trial,) = optuna.load_study(study_name="backbone=pixels", storage=written).trials
     assert (trial.params, trial.value, trial.user_attrs["value"]) == ({}, 0.625, "2AFC, test")
-    assert optuna.load_study(study_name="paradigm=simclr", storage=storage).trials == []
+    assert optuna.load_study(study_name="paradigm=simclr", storage=written).trials == []
 
 
-def test_the_tables_hold_what_optuna_itself_would_have_written(under_way: Root, tmp_path: Path) -> None:
-    studies.write(SWEEP, under_way, tmp_path / "ours.db")
-    ours, theirs = (optuna.storages.RDBStorage(f"sqlite:///{tmp_path}/{name}.db") for name in ("ours", "theirs"))
-    for summary in optuna.get_all_study_summaries(ours):
-        study = optuna.create_study(study_name=summary.study_name, direction="maximize", storage=theirs)
-        for key, value in summary.user_attrs.items():
-            study.set_user_attr(key, value)
-        study.add_trials(optuna.load_study(study_name=summary.study_name, storage=ours).trials)
-    for storage in (ours, theirs):
-        storage.engine.dispose()
+def test_the_tables_hold_what_optuna_itself_would_have_written(
+    written: optuna.storages.RDBStorage, tmp_path: Path
+) -> None:
+    with opened(tmp_path / "theirs.db") as theirs:
+        for summary in optuna.get_all_study_summaries(written):
+            study = optuna.create_study(study_name=summary.study_name, direction="maximize", storage=theirs)
+            for key, value in summary.user_attrs.items():
+                study.set_user_attr(key, value)
+            study.add_trials(optuna.load_study(study_name=summary.study_name, storage=written).trials)
     assert tables(tmp_path / "ours.db") == tables(tmp_path / "theirs.db")
 
 
