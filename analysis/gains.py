@@ -71,7 +71,8 @@ class Gain(Pair):
         elif low == high == 0:
             said = "the same credit"
         elif (enough := would_tell(self.difference)) is not None:
-            said = f"undecided: to tell an effect of this size takes {enough} (there are {self.difference.n:,})"
+            said = f"undecided: to tell an effect of this size takes {enough} in the test part, which has "
+            said += f"{self.difference.n:,}"
         else:
             said = "undecided: too few queries to tell"
         said = f"{said}, fitted on what it is tested on" if self.contaminated else said

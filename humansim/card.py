@@ -25,8 +25,9 @@ def licence_of(variant: Variant) -> str:
     return str(known)
 
 
-def written(result: Result, calibration: dict[str, Any], sweeps: Sequence[str]) -> str:
-    """The page, from its front matter to its licence."""
+def written(result: Result, calibration: dict[str, Any], sweeps: Sequence[str], beside: Sequence[Result] = ()) -> str:
+    """The page, from its front matter to its licence; `beside` as for `in_short`."""
+    others = "".join(f" {kind(one)} `{one.trial.backbone}` |" for one in beside)
     trial, made = result.trial, result.provenance
     how = "as pre-trained" if trial.paradigm is None else f"fine-tuned by `{trial.paradigm}`"
     weights, judges = made["weights"], "simulated judges" if made["simulated_judges"] else "people"
@@ -52,9 +53,9 @@ metric.distance("a.png", "b.png")
 2AFC on the test part under `{result.measure}`, in per cent; chance is {100 * CHANCE:.0f}. "Fresh judge" is what a
 person who did not vote would score, "best" what no metric can exceed.
 
-| set | triplets | score | 95 % interval | accuracy | fresh judge | best |
-|---|---|---|---|---|---|---|
-{_scores(result)}
+| set | triplets | score | 95 % interval | accuracy | fresh judge | best |{others}
+|---|---|---|---|---|---|---|{"---|" * len(beside)}
+{_scores(result, beside)}
 
 ## Calibration
 
@@ -143,10 +144,11 @@ def _leakage(result: Result) -> str:
     return f"{what}. Pre-training: {pretraining or UNKNOWN}."
 
 
-def _scores(result: Result) -> str:
+def _scores(result: Result, beside: Sequence[Result]) -> str:
+    others = [{s.set: s.score for s in _tested(one)} for one in beside]
     return "\n".join(
         f"| {s.set} | {s.n} | {_points(s.score)} | {_points(s.low)} to {_points(s.high)} | {_points(s.accuracy)} "
-        f"| {_points(s.fresh_judge)} | {_points(s.best)} |"
+        f"| {_points(s.fresh_judge)} | {_points(s.best)} |{''.join(f' {_points(o.get(s.set))} |' for o in others)}"
         for s in _tested(result)
     )
 

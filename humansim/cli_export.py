@@ -44,8 +44,15 @@ def _export(given: argparse.Namespace) -> int:
         raise BadInput(f"--to {given.to}: it is there already; name another, or delete it")
     metric = load(given.what, root=given.root, device="cpu", tracking=given.tracking)
     done: dict[str, Any] = {"trial": metric.facts.result.trial.id, "simulated_judges": metric.facts.simulated}
+    result = metric.facts.result
+    others = export.beside(result, metric.facts.sweeps, given.root)
+    done["above_it"] = [
+        {"kind": tables.kind(one), "backbone": str(one.trial.backbone), "score": one.mean("test")}
+        for one in others
+        if one.mean("test") >= result.mean("test")
+    ]
     if given.to is not None:
-        export.write_folder(metric, Path(given.to))
+        export.write_folder(metric, Path(given.to), others)
         done["folder"] = given.to
     if given.program:
         done["program"] = str(Path(given.to) / export.PROGRAM)
@@ -58,7 +65,6 @@ def _export(given: argparse.Namespace) -> int:
     if given.json:
         show.json_document(done)
         return 0
-    result = metric.facts.result
     outside = [part for part in own.origins(result.trial) if part.startswith("backbone")]
     kind, name = tables.kind(result), run_name(result.trial, Trial(source=result.trial.source))
     for line in (
@@ -66,6 +72,11 @@ def _export(given: argparse.Namespace) -> int:
         "It is a floor, to hold models against; name a trial to export a model."
         if kind in ("floor", "untrained")
         else "",
+        *(
+            f"On test it scores {100 * result.mean('test'):.2f} %, no more than {one['backbone']} ({one['kind']}), "
+            f"{100 * one['score']:.2f} %."
+            for one in done["above_it"]
+        ),
         f"Folder: {done['folder']}" if "folder" in done else "",
         f"Program: {done['program']}, largest difference {done['program_differs']:.1e}" if "program" in done else "",
         f"ONNX: {done['onnx']}, largest difference {done['onnx_differs']:.1e}" if "onnx" in done else "",

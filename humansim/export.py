@@ -29,8 +29,11 @@ CLOSE = 1e-4  # of the largest value: what the embeddings of a program, or of ON
 LARGEST = 1536 << 20  # bytes of weights from which torch would write several files
 
 
-def write_folder(metric: Metric, folder: Path) -> None:
+def write_folder(metric: Metric, folder: Path, others: Sequence[Result] = ()) -> None:
     """Writes model.safetensors, config.json and README.md, the model card; all of it or nothing.
+
+    Args:
+        others: what the card has beside the scores (`beside`).
 
     Raises:
         BadInput: the folder is there already.
@@ -48,7 +51,7 @@ def write_folder(metric: Metric, folder: Path) -> None:
             facts=metric.facts,
         )
         (aside / CONFIG).write_text(config.model_dump_json(indent=1))
-        (aside / CARD).write_text(metric.card())
+        (aside / CARD).write_text(metric.card(others))
 
 
 def _save(metric: Metric, file: Path) -> None:
@@ -91,15 +94,16 @@ def register(metric: Metric, name: str, *, root: str | Path | None = None, track
         **shared_of(result),
     }
     address = f"models:/{name}"
+    others = beside(result, facts.sweeps, root)
     told = (
         f"Perceptual metrics: how far apart two images are, as people see it. Made with humansim {__version__}; "
         f'`humansim.load("{address}/1")`, `mlflow models serve -m {address}/1`.',
-        card.in_short(result, facts.calibration, facts.sweeps, beside(result, facts.sweeps, root), address),
+        card.in_short(result, facts.calibration, facts.sweeps, others, address),
     )
     uri = registered.uri_of(root, tracking)
     moved.follow(Root.where(root), uri)
     with tempfile.TemporaryDirectory() as aside:
-        write_folder(metric, Path(aside) / "metric")
+        write_folder(metric, Path(aside) / "metric", others)
         return registered.register(Path(aside) / "metric", name, uri, result, tags, told)
 
 

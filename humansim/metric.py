@@ -12,7 +12,7 @@ gradient is, the metric is a loss: differentiable in the images and, after `metr
 """
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -212,11 +212,15 @@ class Metric(nn.Module):
 
         return MeanDistance(self, **options)
 
-    def card(self) -> str:
-        """What people should know of this metric, as a page of Markdown."""
+    def card(self, beside: Sequence[Result] = ()) -> str:
+        """What people should know of this metric, as a page of Markdown.
+
+        Args:
+            beside: results to see its scores beside: floor, untrained, pretrained (`export.beside`).
+        """
         from humansim.card import written
 
-        return written(self.facts.result, self.facts.calibration, self.facts.sweeps)
+        return written(self.facts.result, self.facts.calibration, self.facts.sweeps, beside)
 
     def extra_repr(self) -> str:
         return f"{self._name}, images {self.rule.name}, {'simulated judges' if self.facts.simulated else 'people'}"

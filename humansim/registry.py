@@ -9,7 +9,7 @@ when a registry is first asked.
 import inspect
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -46,8 +46,14 @@ class Entry:
 class Registry:
     """The parts of one kind, by name."""
 
-    def __init__(self, kind: str) -> None:
-        self.kind = kind
+    def __init__(self, kind: str, facts: Sequence[str] = (), needed: Sequence[str] = ()) -> None:
+        """For parts of one kind.
+
+        Args:
+            facts: that may be known of one; none: whatever one says.
+            needed: those that have to be, but of a family whose members have facts of their own (`of`).
+        """
+        self.kind, self.facts_known, self.facts_needed = kind, facts, needed
         self._entries: dict[str, Entry] = {}
 
     def __call__(self, **facts: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -55,6 +61,13 @@ class Registry:
 
         def register(function: Callable[..., Any]) -> Callable[..., Any]:
             name = function.__name__
+            at = f"@{self.kind} of {name!r} in {inspect.getsourcefile(function)}"
+            for fact in facts:
+                if self.facts_known and fact not in self.facts_known:
+                    raise BadInput(f"{at}: no such fact as {fact!r}{near(fact, self.facts_known)}")
+            for fact in self.facts_needed:
+                if fact not in facts and "of" not in facts:
+                    raise BadInput(f"{at}: {fact} is missing; write @{self.kind}({fact}=...)")
             if name in self._entries:
                 other = inspect.getsourcefile(self._entries[name].function)
                 raise BadInput(f"two {self.kind}s are called {name!r}: the other is in {other}; rename one of them")

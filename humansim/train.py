@@ -284,6 +284,11 @@ def make_backbone(trial: Trial) -> Backbone | Scorer:
     except Exception as error:
         first = str(error).strip().partition("\n")[0].rstrip(".")
         raise BadInput(f"backbone {trial.backbone}: it could not be made: {type(error).__name__}: {first}") from error
+    if not isinstance(made, Backbone | Scorer):
+        raise BadInput(
+            f"backbone {trial.backbone}: it gives a {type(made).__name__}; a backbone gives a "
+            "humansim.backbones.module.Backbone, as Backbone(network, mean=..., std=..., weights=...)"
+        )
     return made if isinstance(made, Scorer) else made.read_at(trial.layer, trial.pool)
 
 

@@ -1,6 +1,7 @@
 """A metric given away: as a folder, a program, ONNX, in the MLflow registry; and what the README shows of it."""
 
 import importlib.util
+import json
 import re
 import shutil
 from pathlib import Path
@@ -20,6 +21,7 @@ from humansim.described import final_metrics, run_name
 from humansim.errors import BadInput
 from humansim.ledger import Asked, Ledger
 from humansim.metric import Metric
+from humansim.results import Result
 from humansim.root import Root
 from humansim.spec import Sweep, Trial
 from humansim.tracking import Tracker
@@ -238,7 +240,7 @@ def test_registered_it_is_loaded_again_and_serves(shoes: Path, root: Root, monke
 
 @pytest.mark.slow
 def test_a_model_is_logged_to_its_trials_own_run_which_stays_as_it_was(
-    shoes: Path, root: Root, monkeypatch: pytest.MonkeyPatch
+    shoes: Path, root: Root, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     sweep = Sweep(name="shoes", base=TUNED, grid=[{"backbone": ["pixels"], "paradigm": [None]}, {}])
@@ -255,6 +257,15 @@ def test_a_model_is_logged_to_its_trials_own_run_which_stays_as_it_was(
     (before,) = client.search_runs(["1"])
     metric = humansim.load(f"runs:/{before.info.run_id}", root=root.path, device="cpu")
     assert metric.facts.result == outcome
+
+    command = ["export", TUNED.id, "--to", str(shoes / "given"), "--root", str(root.path)]
+    assert cli.main([*command, "--json"]) == 0
+    above = json.loads(capsys.readouterr().out)["above_it"]
+    floors = results.load(root, floor)
+    assert isinstance(floors, Result)
+    assert isinstance(outcome, Result)
+    assert [one["backbone"] for one in above] == ["pixels"] * (floors.mean("test") >= outcome.mean("test"))
+    assert "| best | floor `pixels` |" in (shoes / "given" / "README.md").read_text()
 
     assert export.register(metric, "lacquered", root=root.path) == "models:/lacquered/1"
     (after,) = client.search_runs(["1"])

@@ -128,6 +128,14 @@ WRONG = {
     "no Python": ("def f(:\n", r"part\.py, line 1: SyntaxError"),
     "needs a module": ("import nowhere\n", r"part\.py, line 1: No module named 'nowhere'; a file stands alone"),
     "nothing": ("x = 1\n", "it registers nothing; a part is a function under a decorator"),
+    "a fact misspelt": (
+        PART.format(name="shady").replace("resolution=", "resolutoin="),
+        r"@backbone of 'shady' in .*part\.py: no such fact as 'resolutoin'; did you mean resolution",
+    ),
+    "a fact left out": (
+        re.sub(r"resolution=\d+(, )?", "", PART.format(name="shady")),
+        r"@backbone of 'shady' in .*part\.py: resolution is missing; write @backbone\(resolution=",
+    ),
     "taken": (PART.format(name="pixels"), "two backbones are called 'pixels': the other is in .*pixels.py; rename"),
     "a name of Python's": (PART.format(name="shady"), "another module is called 'json'.*rename the file"),
     "no name": (PART.format(name="shady"), "'my-part' is no name for a module; rename the file"),

@@ -78,7 +78,10 @@ def write(
     told = {number: one for number, one in judged.items() if of_study or summary.backbones(one, trials) > 1}
     held = ceilings.table(trials, answers)
     pages = {
-        trial: f"{store.page}/runs/{run}" for one in sweeps for store in one.stores for trial, run in store.runs.items()
+        trial: f"{store.page}/runs/{run}?workflowType=machine_learning"
+        for one in sweeps
+        for store in one.stores
+        for trial, run in store.runs.items()
     }
     claims = verdicts.table(judged, told)
     named = tables.labels(trials)

@@ -56,7 +56,7 @@ def labels(trials: pd.DataFrame) -> dict[str, str]:
     """cell -> a name that tells it from all others: the model, the paradigm, and the axes in which its likes differ."""
     first = trials.sort_index().drop_duplicates("cell").set_index("cell")
     arguments = sorted(str(name) for name in first if str(name).startswith(("paradigm.", "tuning.")))
-    told = {axis: _values(first[axis]) for axis in ("paradigm", *AXES, *arguments) if axis in first}
+    told = {axis: _values(first[axis]) for axis in ("paradigm", *arguments, *AXES) if axis in first}
     names = {str(cell): str(model) for cell, model in first["model"].items()}
     for axis, values in told.items():
         alike: dict[str, set[str]] = {}

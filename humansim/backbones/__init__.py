@@ -57,6 +57,13 @@ class Native:
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
 
 
-backbone = Registry("backbone")
+backbone = Registry(
+    "backbone",
+    facts=(
+        *("resolution", "native", "pretraining", "architecture", "family", "features", "parameters", "files"),
+        *("pairwise", "trainable", "check", "names", "known", "of", "licence", "layers"),
+    ),
+    needed=("resolution",),
+)
 
 from humansim.backbones import dino, ensemble, lite, miniature, open_clip, perceptual, pixels, timm, torchvision  # noqa: E402, F401

@@ -97,7 +97,8 @@ class Backbone(nn.Module):
 
     def _pooled(self, features: Any, count: int) -> Tensor:
         if not isinstance(features, Tensor) or features.ndim < 2 or features.shape[0] != count:
-            raise BadInput(f"layer {self.layer}: its output is not one tensor with a row for each image")
+            where = "the end of the network" if self.layer is None else f"layer {self.layer}"
+            raise BadInput(f"{where}: its output is not one tensor [{count}, ...] with a row for each image")
         pool = self.pool
         if pool is None and self.layer is not None:
             pool = "class" if features.ndim == 3 and self.prefix_tokens else "mean"
