@@ -280,10 +280,10 @@ def chosen(trials: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """Of the cells that are alike in the columns `by`, the one that a search chose: the best validation score.
 
     A cell's score is that of its lowest seed, by which it was chosen; of equals, and where there is no validation, the
-    cell that finished first. All its repeats are kept.
+    cell whose trial's id comes first. All its repeats are kept.
     """
     first = trials.sort_values("seed").drop_duplicates("cell") if "seed" in trials else trials
-    best = first.sort_values(["validation", "finished"], ascending=[False, True]).drop_duplicates(list(by))
+    best = first.sort_index().sort_values("validation", ascending=False, kind="stable").drop_duplicates(list(by))
     return trials[trials["cell"].isin(best["cell"])]
 
 

@@ -33,7 +33,7 @@ class Pair:
         sets: that both answered.
         validation: score of the fine-tuned one's lowest seed.
         tied: how many of the fine-tuned cells that it was chosen among have just this validation score; 0 if none has
-            one, and it is the first to finish.
+            one, and it is the first by its id.
     """
 
     model: str

@@ -20,7 +20,7 @@ decide. p by Holm holds for all sets together.
 A and B are ids of trials, or their beginnings (at least 4 digits; all seeds of the trial count); or, with --sweep, a
 backbone, AXIS=PATTERN, or several of these joined by commas: of the cells that are like that, the best on validation.
 A backbone alone is the pretrained one; paradigm='*' is any that was fine-tuned. Of several that are equal on validation
-the first that finished is taken, and how many they are is said."""
+the first by its id is taken, and how many they are is said."""
 
 
 def add(
@@ -90,7 +90,7 @@ def _compare(given: argparse.Namespace) -> int:
     else:
         for letter, name, (side, tied) in zip("AB", names, named, strict=True):
             seeds = f"  {len(side)} seeds" if len(side) > 1 else ""
-            equals = f"  first to finish of {tied} that are best on validation" if tied > 1 else ""
+            equals = f"  first by its id of {tied} that are best on validation" if tied > 1 else ""
             print(f"{letter}: {name}  ({tables.kind(side[0])})  {side[0].trial.id}{seeds}{equals}")
         title = f"A - B, points of 2AFC{f'  [{show.SIMULATED}]' if simulated else ''}"
         show.console().print(

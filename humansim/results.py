@@ -113,20 +113,22 @@ def best(finished: Iterable[Result]) -> tuple[Result | None, int]:
 
     A model counts by its lowest seed, by which a search chose it: the luckiest of many seeds would pass for a better
     model. What is compared is the mean over all sets, also those that a model was not fitted on: only what all have
-    in common can be. Of equals, and where nothing has a validation score, it is the one that finished first.
+    in common can be (`on_all_sets`). Of equals, and where nothing has a validation score, it is the first by its id,
+    whatever the order in which they finished.
     """
     lowest: dict[str, Result] = {}
     for one in finished:
         model = one.trial.having({"seed": 0}).id
         if model not in lowest or one.trial.seed < lowest[model].trial.seed:
             lowest[model] = one
-    rated = [(_everywhere(one), one) for one in lowest.values()]
+    rated = [(on_all_sets(one), one) for one in lowest.values()]
     top = max((score for score, _ in rated if not math.isnan(score)), default=None)
     equals = [one for score, one in rated if top is None or score == top]
-    return min(equals, key=lambda one: one.finished, default=None), len(equals) if top is not None else len(equals[:1])
+    return min(equals, key=lambda one: one.trial.id, default=None), len(equals) if top is not None else len(equals[:1])
 
 
-def _everywhere(result: Result) -> float:
+def on_all_sets(result: Result) -> float:
+    """The 2AFC score in validation, mean over all sets, whatever was fitted on; NaN without a validation part."""
     scores = [s.score for s in result.scores if s.part == "validation" and s.measure == result.measure]
     return sum(scores) / len(scores) if scores else math.nan
 

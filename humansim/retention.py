@@ -39,7 +39,7 @@ class Retention:
             ranked = self._cells.setdefault(cell, [])
             if all(result.trial.id != other.trial.id for other in ranked):
                 ranked.append(result)
-                ranked.sort(key=lambda one: (-one.mean("validation"), one.finished))
+                ranked.sort(key=lambda one: (-one.mean("validation"), one.trial.id))
         if self.best is None and self.budget is None:
             return []
         with contextlib.suppress(FileNotFoundError):  # a pretrained one has none; others went in an earlier submit

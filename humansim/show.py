@@ -28,7 +28,7 @@ from rich.progress import (
 from rich.table import Table as RichTable
 
 from humansim.described import run_name
-from humansim.results import ENDED, Failure, Outcome, Pruned, Result, State
+from humansim.results import ENDED, Failure, Outcome, Pruned, Result, State, on_all_sets
 from humansim.spec import Trial
 from humansim.stage import RUNNING
 from humansim.status import Running, Status
@@ -311,11 +311,11 @@ def stage(status: Status) -> str:
 
 
 def score(best: Result | None, tied: int = 1) -> str:
-    """A result's validation and test scores, which it is, and of how many that are as good on validation."""
+    """A result's scores on validation, of all sets, and on test; which it is, and of how many that are as good."""
     if best is None:
         return ""
     equals = f", first of {tied} equals" if tied > 1 else ""
-    return f"{_points(best.mean('validation'))} (test {_points(best.mean('test'))}), {best.trial.id[:8]}{equals}"
+    return f"{_points(on_all_sets(best))} (test {_points(best.mean('test'))}), {best.trial.id[:8]}{equals}"
 
 
 def running(trials: Sequence[Running], base: Trial, searched: Collection[str] = ()) -> RichTable:

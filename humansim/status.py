@@ -33,7 +33,7 @@ class Running:
 class Group:
     """The cells of one backbone and paradigm: trials by state, and the best finished one by validation.
 
-    Of `tied` equals, whatever their seeds, it is the one that finished first.
+    Of `tied` equals, whatever their seeds, it is the first by its id.
     """
 
     backbone: str

@@ -76,9 +76,9 @@ def seen(trials: pd.DataFrame) -> list[str]:
 
 def _best_of(tied: int, which: str) -> str:
     if not tied:
-        return "the first to finish, none of which has a validation score"
+        return "the first by its id, none of which has a validation score"
     return (
-        "the best on validation" if tied == 1 else f"the first to finish of {tied} {which} that are best on validation"
+        "the best on validation" if tied == 1 else f"the first by its id of {tied} {which} that are best on validation"
     )
 
 
