@@ -49,12 +49,14 @@ class Reliability(Frozen):
     bins: tuple[Bin, ...]
 
     def __str__(self) -> str:
+        apart = sum(one.n * (one.confidence - one.agreement) for one in self.bins) / self.n
         rows = (f"{one.n:9,} {100 * one.confidence:9.1f} % {100 * one.agreement:9.1f} %" for one in self.bins)
         return "\n".join(
             (
                 f"{self.n:,} triplets of the {self.part} part: Brier score {self.brier:.4f} "
                 f"({self.brier_uncalibrated:.4f} before calibration), "
                 f"expected calibration error {self.ece:.4f} ({self.ece_uncalibrated:.4f})",
+                f"On average {100 * abs(apart):.1f} points {'surer' if apart > 0 else 'less sure'} than people agree:",
                 " triplets  how sure it is  people who agree",
                 *rows,
             )

@@ -50,6 +50,16 @@ class Facts(Frozen):
     calibration: dict[str, Calibration]
     sweeps: tuple[str, ...] = ()
 
+    def __str__(self) -> str:
+        score, of = 100 * self.result.mean("test"), ", ".join(self.sweeps) or "no known sweep"
+        return (
+            f"trial {self.result.trial.id} of {of}: {score:.2f} % of 2AFC on test by {self.result.measure}, "
+            f"{'simulated judges' if self.simulated else 'people'}; calibrated: {', '.join(self.calibration) or 'no'}; "
+            "all of it: .card(), .facts.result, .facts.calibration"
+        )
+
+    __repr__ = __str__  # the fields are some hundred lines
+
     @property
     def simulated(self) -> bool:
         return bool(self.result.provenance["simulated_judges"])

@@ -1,5 +1,6 @@
 """A finished trial as a metric: what it takes, refuses and gives; in the place of LPIPS and of torchmetrics."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -180,8 +181,9 @@ def test_a_temperature_is_found_again_and_votes_count() -> None:
     assert told.ece < 0.03 < told.ece_uncalibrated
     assert told.brier < told.brier_uncalibrated
     assert sum(one.n for one in told.bins) == 4000
-    heading, _, *bins = str(told).splitlines()  # what a person reads of it
+    heading, summed, _, *bins = str(told).splitlines()  # what a person reads of it
     assert heading.startswith(f"4,000 triplets of the test part: Brier score {told.brier:.4f}")
+    assert re.match(r"On average 0\.\d points (surer|less sure) than people agree", summed)
     assert [line.split()[1] for line in bins] == [f"{100 * one.confidence:.1f}" for one in told.bins]
 
 

@@ -290,7 +290,8 @@ def test_a_study_of_few_fine_tunings_tells_what_each_gained() -> None:
     assert report.told_of(trials, answers, of_study=True) == []
     assert len(report.told_of(trials, answers, of_study=False)) == len(MODELS)
     one = trials[trials["model"] == "resnet50"]
-    assert [gain.cell for gain in report.told_of(one, answers, of_study=True)] == ["resnet50 triplet heldout"]
+    alike = one[one["paradigm"].notna() & ~one["contaminated"]]  # all are as good on validation
+    assert [gain.cell for gain in report.told_of(one, answers, of_study=True)] == [alike.sort_index()["cell"].iloc[0]]
 
 
 def test_simulated_judges_are_told_everywhere(page: Element, folder: Path) -> None:

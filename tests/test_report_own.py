@@ -66,6 +66,9 @@ def test_the_summary_says_what_fine_tuning_gained(own: Path) -> None:
     assert f"Fine-tuning efficientnet_lite0: {row['says']}. " in summary
     assert f" %: {gain}, p " in summary
     assert "on validation is " in summary
+    measured = pd.read_csv(own / "data" / "measures.csv").set_index("cell")
+    assert {tuned[0], came[0]} <= set(measured.index)
+    assert measured.at[tuned[0], tuned[1]] == pytest.approx(row["score"])
     assert "the floor pixels " in summary
     assert "a fresh judge " in summary
     assert "Fit and test share 40 of 40 images: scores after fine-tuning are of new judgements" in summary

@@ -88,7 +88,7 @@ def write(
     gained = told_of(trials, answers, of_study)
     leaked = tables.leaked(leakage(trials, answers))
     untuned, tuned = tables.untuned(trials, answers, held), tables.tuned(trials, answers)
-    measures, sets = tables.measures(trials, answers), tables.of_sets(answers)
+    measures, sets = tables.measures(trials, answers, gained), tables.of_sets(answers)
     gain = tables.gained(gained, named)
     every, runs = tables.every(trials, answers, held), tables.runs(trials, answers, judged, pages)
     parts = {number: verdicts.parts(number, verdict) for number, verdict in told.items()}

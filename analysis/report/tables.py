@@ -224,19 +224,24 @@ def _means(scored: pd.DataFrame, some: pd.DataFrame) -> pd.Series:
     return own.groupby("cell")["score"].mean()
 
 
-def measures(trials: pd.DataFrame, answers: Answers) -> Table | None:
-    """Models as they come under each similarity measure."""
-    some = trials[trials["kind"].isin(UNTUNED)]
+def measures(trials: pd.DataFrame, answers: Answers, gained: Sequence[Gain]) -> Table | None:
+    """Models under each similarity measure: as they come, and those that gains are told of."""
+    tuned = [one.cell for one in gained]
+    some = trials[trials["kind"].isin(UNTUNED) | trials["cell"].isin(tuned)]
     scored = answers.scores()
     own = scored[scored["cell"].isin(some["cell"]) & (scored["measure"] != "own")]
     if own["measure"].nunique() < 2:
         return None
     exact = own.pivot_table(index="cell", columns="measure", values="score").rename_axis(columns=None)
-    named = labels(some)
+    named = labels(trials) if tuned else labels(some)
     exact = exact.assign(model=[named[str(cell)] for cell in exact.index]).sort_values("model")
     names = [name for name in ("cosine", "l2", "l1") if name in exact]
     rows = tuple((row["model"], *(percent(row[name]) for name in names)) for _, row in exact.iterrows())
-    caption = "Models as they come under each similarity measure: mean 2AFC score over the sets, in per cent."
+    also = ", and fine-tuned the best on validation of each backbone," if tuned else ""
+    caption = (
+        f"Models as they come{also} under each similarity measure: mean 2AFC score over the sets, in per cent. "
+        f"All else on this page is by {' or '.join(sorted(set(trials['measure'])))}."
+    )
     columns = (Column("Model"), *(Column(name, "number") for name in names))
     return Table("measures", caption, columns, rows, exact.reset_index())
 
