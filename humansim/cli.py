@@ -262,7 +262,7 @@ def _sweep(given: argparse.Namespace, retry: "Collection[Kind]" = ()) -> int:
         why = escape(report.untracked)
         err.print(f"MLflow did not take everything ({why}); nothing is lost: {again} makes up for it", soft_wrap=True)
     if report.interrupted:
-        so_far = f"{counts['finished']} trials are finished, {report.missing} are missing"
+        so_far = f"finished: {tables.counted(counts['finished'], 'trial')}, missing: {report.missing}"
         err.print(f"Stopped: {so_far}. To go on: {again}", soft_wrap=True)
     last = show.console(stderr=given.json)
     last.print(f"Results: {root.results}   Runs: {how_to_open(uri)}", soft_wrap=True, markup=False)

@@ -149,7 +149,7 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(file: Path, calm: Root, tmp_
     finally:
         kill_all(driver)
     assert driver.returncode == 130, stderr
-    assert "trials are finished" in stderr
+    assert "Stopped: finished: " in stderr
     assert f"To go on: humansim {' '.join(arguments)}" in stderr
     assert "Traceback" not in stderr
     done = humansim(*arguments)

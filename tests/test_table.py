@@ -181,6 +181,7 @@ WRONG_FILES = {
         [f"{HEADER},trials", f"{GOOD},1"],
         "column 'trials' is not known; did you mean 'trial'?",
     ),
+    "semicolons": (["query;left;right;choice", "a.png;b.png;c.png;1"], "fields are separated by ';'; write them with"),
     "duplicate column": (
         ["query,left,left,right,choice", "a.png,b.png,b.png,c.png,1"],
         "column 'left' is there 2 times",
@@ -204,6 +205,7 @@ WRONG_LINES = {
     "choice empty": ("a.png,b.png,c.png,", "choice"),
     "choice above 1": ("a.png,b.png,c.png,1.01", "choice: "),
     "choice below 0": ("a.png,b.png,c.png,-0.2", "choice: "),
+    "choice of 80": ("a.png,b.png,c.png,80", "is not a share between 0 and 1; divide per cent by 100"),
     "choice in per cent": ("a.png,b.png,c.png,40%", "choice: '40%'"),
     "empty query": (",b.png,c.png,1", "query is empty"),
     "empty left": ("a.png,,c.png,1", "left is empty"),

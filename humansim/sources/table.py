@@ -83,7 +83,8 @@ def read_table(folder: Path) -> Judgements:
 
     choice = numbers(frame, "choice", at)
     for row in np.flatnonzero(~((choice >= 0) & (choice <= 1))):
-        raise BadInput(f"{at(row)}: choice: {frame['choice'].iloc[row]!r} is not a share between 0 and 1")
+        hint = "; divide per cent by 100" if 2 < choice.max() <= 100 else ""
+        raise BadInput(f"{at(row)}: choice: {frame['choice'].iloc[row]!r} is not a share between 0 and 1{hint}")
     judges = np.zeros(len(frame), dtype=np.int64)
     if "judges" in frame:
         judges = counts(frame, "judges", at)
@@ -132,6 +133,8 @@ def read_frame(file: Path, required: tuple[str, ...], optional: tuple[str, ...])
             if name not in header:
                 close = difflib.get_close_matches(name, header, n=1, cutoff=0.6)
                 hint = f" (did you mean to rename {close[0]!r}?)" if close else ""
+                if len(header) == 1 and (other := next((mark for mark in ";\t" if mark in header[0]), None)):
+                    hint = f" (fields are separated by {other!r}; write them with commas)"
                 raise BadInput(f"{file}: column {name!r} is missing{hint}; found {', '.join(header)}")
         for name in optional:
             close = difflib.get_close_matches(name, set(header) - {*required, *optional}, n=1, cutoff=0.85)
