@@ -117,12 +117,23 @@ def _measure(trials: "list[Trial]", root: "Root", address: str | None) -> dict[s
 
 
 def _warned(found: "Plan", root: "Root") -> list[str]:
-    """What one should know of one's own judgements before anything is trained on them (`audit.warned`)."""
-    from humansim import audit, sources
+    """What one should know of one's own judgements before anything is trained on them (`audit.warned`), and why a
+    submit would refuse them."""
+    from humansim import audit, results, sources
     from humansim.errors import BadInput
+    from humansim.material import prepare
     from humansim.splits import split
+    from humansim.submit import check_unmixed
 
     told: dict[str, None] = {}
+    known = [outcome for trial in found.known if (outcome := results.load(root, trial)) is not None]
+    for source in dict.fromkeys(outcome.trial.source for outcome in known):
+        if not sources.source.entry(source).facts:
+            own = [outcome for outcome in known if outcome.trial.source == source]
+            try:  # their images are in the store, but for what has changed
+                check_unmixed(own, {source: prepare(own[0].trial, root).fingerprint})
+            except BadInput as error:
+                told[f"a submit would be refused: {error}"] = None
     trained = [cell.trial for cell in found.cells if cell.trial.paradigm is not None]
     for source, protocol in dict.fromkeys((trial.source, trial.protocol) for trial in trained):
         if not sources.source.entry(source).facts:  # neither published nor simulated

@@ -253,6 +253,27 @@ def test_plan_says_where_fit_and_test_share_images(judgements: Path, capsys: pyt
         assert len(lines) == warned
 
 
+def test_plan_says_that_a_submit_would_refuse_judgements_that_changed(
+    judgements: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from humansim import plan, train
+    from humansim.root import Root
+    from humansim.sweep_file import load_sweep
+
+    file, root = judgements.parent / "own.py", Root.at(judgements.parent / "root", judgements.parent)
+    file.write_text(OWN)
+    trial = next(cell.trial for cell in plan.cells(load_sweep(str(file))) if cell.trial.paradigm is None)
+    train.run(trial, root)
+    frame = pd.read_csv(judgements / "judgements.csv")
+    for changed in (False, True):
+        frame.assign(choice=1 - frame["choice"] if changed else frame["choice"]).to_csv(
+            judgements / "judgements.csv", index=False
+        )
+        assert main(["plan", str(file), "--root", str(root.path), "--data", str(root.data)]) == 0
+        refused = f"Note: a submit would be refused: trial {trial.id}: table(name=mine) has changed since it was run"
+        assert (refused in capsys.readouterr().out) is changed
+
+
 @pytest.mark.slow
 def test_ones_own_judgements_are_evaluated_and_fine_tuned_on(judgements: Path) -> None:
     """A folder of one's own: an evaluation on all of it, then one fine-tuning on held-out images."""
