@@ -24,13 +24,13 @@ SHADED = "Shaded: effects too small to matter, up to the smallest effect of inte
 
 
 def of_hypotheses(verdicts: Mapping[int, Verdict]) -> Picture | None:
-    """A row for each hypothesis."""
-    if not verdicts:
+    """A row for each hypothesis that was tested."""
+    numbers = [number for number, one in sorted(verdicts.items()) if one.estimate.n]
+    if not numbers:
         return None
     simulated = any(one.simulated for one in verdicts.values())
     title = headed("Effects that the hypotheses claim", simulated)
-    figure, [ax] = sheet(0.52 * len(verdicts) + 0.9)
-    numbers = sorted(verdicts)
+    figure, [ax] = sheet(0.52 * len(numbers) + 0.9)
     for y, number in enumerate(numbers):
         one = verdicts[number]
         _row(ax, y + 0.2, one.estimate, one, large=True)
@@ -48,6 +48,8 @@ def of_hypotheses(verdicts: Mapping[int, Verdict]) -> Picture | None:
         f"corrected for the family of {verdicts[numbers[0]].family}. Of a claim that has several parts, the one that "
         f"settles it, or is the farthest from settled. {SHADED}"
     )
+    if untested := ", ".join(f"H{number}" for number in sorted(verdicts) if number not in numbers):
+        caption += f" Untested: {untested}."
     if simulated:
         caption += " Judges are simulated."
     alt = f"{title}. " + " ".join(
