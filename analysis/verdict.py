@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from analysis.numbers import between, points
+from analysis.numerals import between, points
 from analysis.stats import Estimate, Mixed, holm, needed
 from humansim.errors import BadInput
 from humansim.tables import counted

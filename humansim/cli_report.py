@@ -300,7 +300,7 @@ def gallery(
     from functools import partial
 
     from analysis.gallery import best, first, judged, pair
-    from analysis.numbers import percent
+    from analysis.numerals import percent
     from analysis.report import gallery as walls
     from analysis.report.tables import labels
     from humansim.errors import BadInput

@@ -15,7 +15,7 @@ from analysis import report
 from analysis.answers import cells, gathered
 from analysis.gains import gains, leaders
 from analysis.hypotheses import verdicts
-from analysis.numbers import scored
+from analysis.numerals import scored
 from analysis.report.tables import labels
 from analysis.stats import estimate, mean
 from humansim.spec import Trial

@@ -9,7 +9,7 @@ from analysis.answers import Answers
 from analysis.ceilings import answered
 from analysis.figures.look import MUTED, PALE, Picture, headed, key, sheet
 from analysis.figures.subjects import before, models_of, paradigm_looks, pretty, short, tuned
-from analysis.numbers import gained
+from analysis.numerals import gained
 from analysis.stats import Contrast, ends, mean
 from humansim.tables import counted
 

@@ -9,7 +9,7 @@ from analysis.answers import Answers
 from analysis.ceilings import table
 from analysis.figures.look import INK, MARKERS, PALETTE, Picture, headed, key, sheet
 from analysis.figures.subjects import groups, pretty, unlike
-from analysis.numbers import scored
+from analysis.numerals import scored
 from humansim.backbones import backbone
 from humansim.errors import BadInput
 from humansim.spec import Variant

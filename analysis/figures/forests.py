@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from analysis.figures.look import INK, MUTED, PALE, PALETTE, Picture, headed, key, sheet
-from analysis.numbers import gained, points
+from analysis.numerals import gained, points
 from analysis.stats import Estimate
 from analysis.verdict import Verdict
 

@@ -9,7 +9,7 @@ from analysis.answers import Answers
 from analysis.ceilings import explained, table
 from analysis.figures.look import INK, MUTED, Picture, headed, sheet
 from analysis.figures.subjects import GROUPS, RELEASES, pretty, told_apart, unlike
-from analysis.numbers import scored
+from analysis.numerals import scored
 from humansim.scores import CHANCE
 from humansim.tables import counted
 

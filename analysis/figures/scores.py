@@ -26,7 +26,7 @@ from analysis.figures.subjects import (
     unlike,
 )
 from analysis.joint import joint
-from analysis.numbers import gained, scored
+from analysis.numerals import gained, scored
 from analysis.stats import Contrast, ends, mean
 from humansim.tables import counted
 

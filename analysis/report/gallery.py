@@ -11,7 +11,7 @@ import pandas as pd
 from PIL import Image
 
 from analysis import gallery as triplets
-from analysis.numbers import percent
+from analysis.numerals import percent
 from analysis.report import Section, templates
 from humansim.errors import BadInput
 from humansim.pictures import upright

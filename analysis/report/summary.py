@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.gains import FLOORS, Gain, Leader
-from analysis.numbers import between, p_value, percent, points
+from analysis.numerals import between, p_value, percent, points
 from analysis.report import made
 from analysis.report.form import Table
 from analysis.report.verdicts import rests_on

@@ -7,7 +7,7 @@ import pandas as pd
 
 from analysis.answers import Answers, cells, chosen
 from analysis.gains import Gain
-from analysis.numbers import UNKNOWN, between, p_value, percent, points
+from analysis.numerals import UNKNOWN, between, p_value, percent, points
 from analysis.report.form import Cell, Column, Link, Table, exactly
 from analysis.report.verdicts import rests_on
 from analysis.stats import estimate, mean

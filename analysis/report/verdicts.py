@@ -7,7 +7,7 @@ import pandas as pd
 
 from analysis.answers import Answers
 from analysis.hypotheses import HYPOTHESES
-from analysis.numbers import MINUS, UNKNOWN, between, p_value, points
+from analysis.numerals import MINUS, UNKNOWN, between, p_value, points
 from analysis.report.form import Cell, Column, Link, Table, exactly
 from analysis.report.made import Store, Swept
 from analysis.verdict import Verdict
