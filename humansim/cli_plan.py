@@ -126,17 +126,19 @@ def _warned(found: "Plan", root: "Root") -> list[str]:
     from humansim.submit import check_unmixed
 
     told: dict[str, None] = {}
-    known = [outcome for trial in found.known if (outcome := results.load(root, trial)) is not None]
-    for source in dict.fromkeys(outcome.trial.source for outcome in known):
-        if not sources.source.entry(source).facts:
-            own = [outcome for outcome in known if outcome.trial.source == source]
+    # Neither published nor simulated: of those alone are results read, which takes its time where there are many.
+    of_own = (trial.source for trial in found.known if not sources.source.entry(trial.source).facts)
+    for source in dict.fromkeys(of_own):
+        asked = [trial for trial in found.known if trial.source == source]
+        known = [outcome for trial in asked if (outcome := results.load(root, trial)) is not None]
+        if known:
             try:  # their images are in the store, but for what has changed
-                check_unmixed(own, {source: prepare(own[0].trial, root).fingerprint})
+                check_unmixed(known, {source: prepare(known[0].trial, root).fingerprint})
             except BadInput as error:
                 told[f"a submit would be refused: {error}"] = None
     trained = [cell.trial for cell in found.cells if cell.trial.paradigm is not None]
     for source, protocol in dict.fromkeys((trial.source, trial.protocol) for trial in trained):
-        if not sources.source.entry(source).facts:  # neither published nor simulated
+        if not sources.source.entry(source).facts:
             with contextlib.suppress(BadInput):  # what is wrong with the data is told elsewhere
                 judgements = sources.read(source, root)
                 parts = split(judgements, protocol)
