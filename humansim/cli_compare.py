@@ -1,7 +1,7 @@
 """`humansim compare`: two models on the same judgements."""
 
 import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -164,12 +164,13 @@ def _named(text: str, root: "Root", sweep: "Sweep | None") -> "tuple[list[Result
         return _seeds(_of_id(text, root).trial, root), 1
     from humansim import plan, results
 
-    known = {t.id: t for trials in plan.plan(sweep, root).trials.values() for t, _ in trials}
-    ended = (results.load(root, trial) for trial in known.values())
-    found = [one for one in ended if isinstance(one, results.Result)]
-    if by_id := [one for one in found if len(text) >= 4 and one.trial.id.startswith(text)]:
+    cells = [
+        [one for trial, _ in trials if isinstance(one := results.load(root, trial), results.Result)]
+        for trials in plan.plan(sweep, root).trials.values()
+    ]
+    if by_id := [one for cell in cells for one in cell if len(text) >= 4 and one.trial.id.startswith(text)]:
         return _seeds(by_id[0].trial, root), 1
-    chosen, tied = _best(text, found, sweep)
+    chosen, tied = _best(text, cells, sweep)
     return _seeds(chosen.trial, root), tied
 
 
@@ -194,7 +195,7 @@ def _seeds(trial: "Trial", root: "Root") -> "list[Result]":
     return [one for seed in seeds if isinstance(one := load(root, seed), Result)]
 
 
-def _best(text: str, found: "Iterable[Result]", sweep: "Sweep") -> "tuple[Result, int]":
+def _best(text: str, cells: "Sequence[Sequence[Result]]", sweep: "Sweep") -> "tuple[Result, int]":
     """The best on validation of those that are like a text, and how many are as good (`results.best`)."""
     import fnmatch
 
@@ -202,19 +203,20 @@ def _best(text: str, found: "Iterable[Result]", sweep: "Sweep") -> "tuple[Result
     from humansim.results import best
     from humansim.spec import near
 
-    found = list(found)
     parts = [one if "=" in one else f"backbone={one}" for one in text.split(",")]
     wanted = dict(part.split("=", 1) for part in parts)
     alone = "paradigm" not in wanted and not any(axis.startswith("paradigm.") for axis in wanted)
-    fits = []
-    for one in found:
+
+    def meant(one: "Result") -> bool:
         settings = one.trial.settings()
         texts = {axis: {str(settings.get(axis)), str(getattr(one.trial, axis, None))} for axis in wanted}
-        if (one.trial.paradigm is None) == alone and all(
+        return (one.trial.paradigm is None) == alone and all(
             any(fnmatch.fnmatchcase(value, wanted[axis]) for value in texts[axis]) for axis in wanted
-        ):
-            fits.append(one)
-    if not fits:
+        )
+
+    chosen, tied = best([one for one in cell if meant(one)] for cell in cells)
+    if chosen is None:
+        found = [one for cell in cells for one in cell]
         tuned = [one.trial.paradigm for one in found if one.trial.paradigm is not None]
         known = {
             "backbone": {str(one.trial.backbone) for one in found},
@@ -228,6 +230,4 @@ def _best(text: str, found: "Iterable[Result]", sweep: "Sweep") -> "tuple[Result
         raise BadInput(
             f"{text!r}: nothing like that has finished in {sweep.name}{how}; humansim plan {sweep.name} lists its cells"
         )
-    chosen, tied = best(fits)
-    assert chosen is not None
     return chosen, tied

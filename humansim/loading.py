@@ -89,11 +89,11 @@ def best_of(sweep: str, root: Root) -> str:
     found = plan.known_trials(chosen, plan.cells(chosen), root)
     trials = dict.fromkeys(one.trial for asked in found.values() for one in asked)
     finished = [one for trial in trials if isinstance(one := results.last(root, trial), Result)]
-    rated = [one for one in finished if any(score.part == "validation" for score in one.scores)]
-    best, _ = results.best(rated)
+    rated = {one.trial.id: one for one in finished if any(score.part == "validation" for score in one.scores)}
+    best, _ = results.best([rated[a.trial.id] for a in asked if a.trial.id in rated] for asked in found.values())
     if best is None:
         raise BadInput(f"sweep {sweep}: no trial with a validation score has finished; name a trial")
-    sources = {str(one.trial.source) for one in rated}
+    sources = {str(one.trial.source) for one in rated.values()}
     if len(sources) > 1:
         raise BadInput(f"sweep {sweep}: its trials are of several sources ({', '.join(sorted(sources))}); name a trial")
     return best.trial.id

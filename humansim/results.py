@@ -108,23 +108,52 @@ class Result(Frozen):
         return sum(scores) / len(scores) if scores else math.nan
 
 
-def best(finished: Iterable[Result]) -> tuple[Result | None, int]:
-    """The best model on validation, and how many are just as good, itself among them; None and 0 of no results.
+def rank(result: Result) -> tuple[float, float, str]:
+    """Sorts finished trials of one cell, the best first.
+
+    By the 2AFC score in validation on what was fitted on, by which a search chooses; of equals by that on all sets, of
+    these by id, whatever the order in which they finished.
+    """
+    own, every = result.mean("validation"), on_all_sets(result)
+    return (math.inf if math.isnan(own) else -own, math.inf if math.isnan(every) else -every, result.trial.id)
+
+
+def models(finished: Iterable[Result]) -> list[list[Result]]:
+    """The repeats of each model, its lowest seed first; the best model first (`rank`).
 
     A model counts by its lowest seed, by which a search chose it: the luckiest of many seeds would pass for a better
-    model. What is compared is the mean over all sets, also those that a model was not fitted on: only what all have
-    in common can be (`on_all_sets`). Of equals, and where nothing has a validation score, it is the first by its id,
-    whatever the order in which they finished.
+    model.
     """
-    lowest: dict[str, Result] = {}
+    found: dict[str, list[Result]] = {}
     for one in finished:
-        model = one.trial.having({"seed": 0}).id
-        if model not in lowest or one.trial.seed < lowest[model].trial.seed:
-            lowest[model] = one
-    rated = [(on_all_sets(one), one) for one in lowest.values()]
-    top = max((score for score, _ in rated if not math.isnan(score)), default=None)
-    equals = [one for score, one in rated if top is None or score == top]
-    return min(equals, key=lambda one: one.trial.id, default=None), len(equals) if top is not None else len(equals[:1])
+        found.setdefault(one.trial.having({"seed": 0}).id, []).append(one)
+    repeats = (sorted(one, key=lambda result: result.trial.seed) for one in found.values())
+    return sorted(repeats, key=lambda one: rank(one[0]))
+
+
+def best(cells: Iterable[Iterable[Result]]) -> tuple[Result | None, int]:
+    """The best model of several cells on validation, and how many are just as good, itself among them.
+
+    Within a cell it is the one that its search chose and whose weights are kept the longest (`rank`). Cells may have
+    been fitted on other sets: between them counts the mean over all sets, for only what they have in common compares.
+    Of equals, and where nothing has a validation score, it is the first by its id.
+
+    Args:
+        cells: finished trials of each.
+
+    Returns:
+        None and 0 of no results.
+    """
+    known = [list(cell) for cell in cells]
+    lowest = {repeats[0].trial.id for repeats in models(one for cell in known for one in cell)}
+    first: list[Result] = []
+    for cell in known:
+        ranked = sorted((one for one in cell if one.trial.id in lowest), key=rank)
+        first += [one for one in ranked if rank(one)[:2] == rank(ranked[0])[:2]]
+    top = max((score for score in map(on_all_sets, first) if not math.isnan(score)), default=None)
+    equals = {one.trial.id: one for one in first if top is None or on_all_sets(one) == top}
+    chosen = equals[min(equals)] if equals else None
+    return chosen, len(equals) if top is not None else len(first[:1])
 
 
 def on_all_sets(result: Result) -> float:

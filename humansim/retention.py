@@ -6,6 +6,7 @@ Results, answers and scores are small and always stay. Weights that were dropped
 import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 from humansim import results
@@ -18,7 +19,8 @@ class Retention:
     """Drops weights as trials end: those beyond the best of their cell, and, over a budget, those least wanted.
 
     Attributes:
-        best: how many of each cell, by validation score, keep their weights; None for all.
+        best: how many trials of each cell keep their weights, in the order of `results.models`: those of the best
+            model first, its lowest seed before its repeats; None for all.
         budget: bytes of all weights together; None for no limit. Over it go first the lowest ranks within their cells,
             of equal ranks the oldest.
     """
@@ -26,7 +28,7 @@ class Retention:
     root: Root
     best: int | None = None
     budget: int | None = None
-    _cells: dict[str, list[Result]] = field(default_factory=dict)
+    _cells: dict[str, dict[str, Result]] = field(default_factory=dict)
     _sizes: dict[str, int] = field(default_factory=dict)
 
     def ended(self, result: Result, cells: Iterable[str]) -> list[Path]:
@@ -36,18 +38,15 @@ class Retention:
             cells: keys of the cells that it belongs to. What is among the best of any of them stays.
         """
         for cell in cells:
-            ranked = self._cells.setdefault(cell, [])
-            if all(result.trial.id != other.trial.id for other in ranked):
-                ranked.append(result)
-                ranked.sort(key=lambda one: (-one.mean("validation"), one.trial.id))
+            self._cells.setdefault(cell, {})[result.trial.id] = result
         if self.best is None and self.budget is None:
             return []
         with contextlib.suppress(FileNotFoundError):  # a pretrained one has none; others went in an earlier submit
             self._sizes[result.trial.id] = self._file(result.trial.id).stat().st_size
         rank: dict[str, int] = {}
         finished: dict[str, int] = {}
-        for ranked in self._cells.values():
-            for place, one in enumerate(ranked):
+        for finished_ones in self._cells.values():
+            for place, one in enumerate(chain.from_iterable(results.models(finished_ones.values()))):
                 rank[one.trial.id] = min(place, rank.get(one.trial.id, place))
                 finished[one.trial.id] = one.finished
         gone = [id_ for id_ in self._sizes if self.best is not None and rank[id_] >= self.best]

@@ -14,7 +14,7 @@ from humansim.ledger import Asked, Ledger
 from humansim.order import Length, Order, unknown
 from humansim.plan import STARTUP
 from humansim.pruning import Bar
-from humansim.results import Failure, Outcome, Result, held_to
+from humansim.results import Failure, Outcome, Result, held_to, rank
 from humansim.spec import Cell, Sweep, Trial, digest
 
 ALIKE = 5  # trials that fail alike, before any has finished, are enough to know that all will, if they differ
@@ -57,10 +57,10 @@ class _CellSearch:
         return Asked(self.cell.key, index, best.having({"seed": best.seed + index - self.samples + 1}))
 
     def best(self, outcomes: dict[str, Outcome]) -> Trial | None:
-        """The finished sample with the highest validation score, the earliest of equals."""
+        """The finished sample with the highest validation score (`results.rank`)."""
         ended = (held_to(outcomes.get(asked.trial.id), asked.bar) for asked in self.asked[: self.samples])
-        scored = [(one.mean("validation"), -i, one.trial) for i, one in enumerate(ended) if isinstance(one, Result)]
-        return max(scored, key=lambda one: one[:2])[2] if scored else None
+        scored = [one for one in ended if isinstance(one, Result)]
+        return min(scored, key=rank).trial if scored else None
 
 
 def _ended(every: Sequence[Asked], outcomes: dict[str, Outcome]) -> list[Outcome] | None:

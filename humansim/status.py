@@ -113,13 +113,13 @@ class Reader:
 
     def _group(self, backbone: str, paradigm: str, found: plan.Plan, cells: list[Cell]) -> Group:
         states: Counter[str] = Counter()
-        finished: list[Result] = []
+        finished: list[list[Result]] = []
         for cell in cells:
             trials = found.trials[cell.key]
             states.update(str(state) for _, state in trials)
             states[str(State.TO_RUN)] += plan.wanted(found.sweep, cell) - len(trials)
             ended = (self.ended.get(trial.id) for trial, state in trials if state is State.FINISHED)
-            finished += [one for one in ended if isinstance(one, Result) and one.mean("validation") >= 0]
+            finished.append([one for one in ended if isinstance(one, Result) and one.mean("validation") >= 0])
         return Group(backbone, paradigm, states, *results.best(finished))
 
 
