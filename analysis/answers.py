@@ -217,6 +217,12 @@ def _joined(sheets: Mapping[str, _Sheet], datas: Mapping[str, _Data]) -> Answers
     )
 
 
+AXES = (
+    *("fit_on", "protocol", "source", "source.size", "resolution", "resize", "layer", "pool", "precision", "tuning"),
+    *("head", "optimizer", "lr", "epochs", "batch_size", "batch_norm", "fit_size", "workers"),
+)
+
+
 def cell_of(trial: Trial) -> str:
     """What trials that differ only in their seed have in common: the id of the one whose seed is 0."""
     return trial.having({"seed": 0}).id
@@ -274,6 +280,12 @@ def cells(trials: pd.DataFrame, measure: str | None = None) -> list[Cell]:
     """
     named = zip(trials["cell"], trials["measure"] if measure is None else [measure] * len(trials), strict=True)
     return list(dict.fromkeys(named))
+
+
+def axes(trials: pd.DataFrame) -> list[str]:
+    """The columns of `trials` that are settings by which cells of one model may differ."""
+    arguments = sorted(str(name) for name in trials if str(name).startswith(("paradigm.", "tuning.")))
+    return [axis for axis in ("paradigm", *arguments, *AXES) if axis in trials]
 
 
 def chosen(trials: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:

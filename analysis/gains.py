@@ -6,13 +6,13 @@ backbone that it was fine-tuned from, under the same protocol and read in the sa
 answered, resampled by query images, as `humansim compare` does it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from analysis.answers import Answers, chosen, equals
+from analysis.answers import Answers, axes, chosen, equals
 from analysis.compared import reading, sets_of
 from analysis.stats import Estimate, estimate, mean, would_tell
 
@@ -32,8 +32,8 @@ class Pair:
         contaminated: the fine-tuned one was fitted on what it is tested on.
         sets: that both answered.
         validation: score of the fine-tuned one's lowest seed.
-        tied: how many of the fine-tuned cells that it was chosen among have just this validation score; 0 if none has
-            one, and it is the first by its id.
+        tried: how many fine-tuned cells it was chosen among.
+        tied: how many of these have just this validation score; 0 if none has one, and it is the first by its id.
     """
 
     model: str
@@ -44,6 +44,7 @@ class Pair:
     contaminated: bool
     sets: tuple[str, ...]
     validation: float
+    tried: int
     tied: int
 
 
@@ -79,11 +80,11 @@ class Gain(Pair):
         return said + ("; of one training, which says nothing of other seeds" if self.difference.repeats == 1 else "")
 
 
-def gains(trials: pd.DataFrame, answers: Answers) -> list[Gain]:
-    """What each of the pairs gained."""
+def gains(trials: pd.DataFrame, answers: Answers, by: Sequence[str] = ()) -> list[Gain]:
+    """What each of the `pairs` gained."""
     measure = trials.drop_duplicates("cell").set_index("cell")["measure"]
     found = []
-    for one in pairs(trials, answers):
+    for one in pairs(trials, answers, by):
         after, as_it_came = (mean([(cell, str(measure[cell]))], one.sets) for cell in (one.cell, one.before))
         floors = floors_of(trials[trials["protocol"] == one.protocol], answers, one.sets)
         found.append(
@@ -98,8 +99,28 @@ def gains(trials: pd.DataFrame, answers: Answers) -> list[Gain]:
     return found
 
 
-def pairs(trials: pd.DataFrame, answers: Answers) -> list[Pair]:
-    """One for each backbone, protocol, reading and data to fit on that was evaluated as it came and fine-tuned."""
+def varied(trials: pd.DataFrame, answers: Answers, searched: Collection[str] = ()) -> list[Gain]:
+    """What was gained by each combination of what a grid varied, the best on validation first.
+
+    Args:
+        searched: axes of which a search chose the value inside each combination.
+    """
+    if "paradigm" not in trials:
+        return []
+    tuned = trials[trials["paradigm"].notna()]
+    by = [axis for axis in axes(tuned) if axis not in searched and tuned[axis].nunique(dropna=False) > 1]
+    found = gains(trials, answers, by)
+    return sorted(
+        found, key=lambda one: (one.model, one.protocol, one.fit_on, -np.nan_to_num(one.validation), one.cell)
+    )
+
+
+def pairs(trials: pd.DataFrame, answers: Answers, by: Sequence[str] = ()) -> list[Pair]:
+    """One for each backbone, protocol, reading and data to fit on that was evaluated as it came and fine-tuned.
+
+    Args:
+        by: columns by whose values the fine-tuned ones are told apart further.
+    """
     if "paradigm" not in trials or not trials["paradigm"].notna().any():
         return []
     rows = trials.assign(reading=reading)
@@ -107,8 +128,9 @@ def pairs(trials: pd.DataFrame, answers: Answers) -> list[Pair]:
     rows = rows.assign(fit_on=fit_on.fillna(""))
     came = {alike: one.iloc[0] for alike, one in rows[rows["paradigm"].isna()].groupby(ALIKE)}
     found = []
-    for alike, tuned in rows[rows["paradigm"].notna()].groupby([*ALIKE, "fit_on"]):
-        if (before := came.get(alike[:-1])) is None:
+    keys = list(dict.fromkeys([*ALIKE, "fit_on", *by]))
+    for alike, tuned in rows[rows["paradigm"].notna()].groupby(keys, dropna=False):
+        if (before := came.get(alike[: len(ALIKE)])) is None:
             continue
         first = chosen(tuned, ALIKE).sort_values("seed").iloc[0]
         sets = sets_of(answers, rows[rows["cell"].isin([before["cell"], first["cell"]])])
@@ -123,6 +145,7 @@ def pairs(trials: pd.DataFrame, answers: Answers) -> list[Pair]:
                     contaminated=bool(first["contaminated"]),
                     sets=tuple(sets),
                     validation=float(first["validation"]),
+                    tried=tuned["cell"].nunique(),
                     tied=equals(tuned, float(first["validation"])),
                 )
             )

@@ -230,6 +230,7 @@ def _swept(
         finished=finished,
         lacking=tuple(lacking.items()),
         stores=tuple(stores.values()),
+        searched=tuple(sweep.search),
     )
 
 

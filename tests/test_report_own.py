@@ -13,7 +13,7 @@ from test_report import signed
 
 from analysis import report
 from analysis.answers import cells, gathered
-from analysis.gains import gains, leaders
+from analysis.gains import gains, leaders, varied
 from analysis.hypotheses import verdicts
 from analysis.numerals import scored
 from analysis.report.tables import labels
@@ -103,7 +103,29 @@ def test_without_fine_tuning_the_summary_says_which_model_is_best_as_it_comes(tm
     summary = summary_of(tmp_path)
     assert "The best model as it comes is efficientnet_lite0: " in summary
     assert "Fine-tuning" not in summary
-    assert "nine hypotheses" in summary
+    assert "nine hypotheses" not in summary  # they are the study's
+    missing = (tmp_path / report.TEXT).read_text().partition("## What is missing")[2]
+    assert "The study's nine hypotheses compare many backbones" in missing
+
+
+def test_what_the_grid_varied_is_told_of_with_what_each_value_gained(own: Path, tmp_path: Path) -> None:
+    """The best on validation first; what a search chose inside is not told apart, and of how many it chose is said."""
+    rows = pd.read_csv(own / "data" / "varied.csv")
+    assert list(rows["fine_tuned"]) == [f"efficientnet_lite0 triplet, margin {margin}" for margin in (0.7, 0.5)]
+    assert rows["validation"].is_monotonic_decreasing
+    gain = pd.read_csv(own / "data" / "gains.csv").iloc[0]
+    assert rows.loc[0, ["effect", "low", "high"]].tolist() == gain[["effect", "low", "high"]].tolist()
+    assert "What the grid varied: of each combination" in summary_of(own)
+    faster = [trial.having({"lr": 1e-3}) for trial in (TUNED[0], OTHER)]
+    trials, answers = gathered(made(trial) for trial in (PRETRAINED, BASE, *TUNED, OTHER, *faster))
+    assert len(varied(trials, answers)) == 4
+    both = varied(trials, answers, ["lr"])
+    assert [one.tried for one in both] == [2, 2]
+    for one in both:
+        alike = trials[trials["paradigm.margin"] == trials.loc[trials["cell"] == one.cell, "paradigm.margin"].iloc[0]]
+        assert one.validation == alike[alike["seed"] == 0]["validation"].max()
+    (one,) = gains(trials, answers)
+    assert (one.cell, one.tried) == (both[0].cell, 4)
 
 
 def test_what_was_fitted_on_its_test_data_is_called_so(tmp_path: Path) -> None:

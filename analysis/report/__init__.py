@@ -18,7 +18,7 @@ from markupsafe import Markup
 from analysis import ceilings
 from analysis.answers import Answers
 from analysis.figures import Drawn, Embedded, draw
-from analysis.gains import Gain, gains, leaders, pairs
+from analysis.gains import Gain, gains, leaders, pairs, varied
 from analysis.hypotheses import HYPOTHESES
 from analysis.leakage import leakage
 from analysis.report import made, summary, tables, verdicts
@@ -90,9 +90,11 @@ def write(
     untuned, tuned = tables.untuned(trials, answers, held), tables.tuned(trials, answers)
     measures, sets = tables.measures(trials, answers, gained), tables.of_sets(answers)
     gain = tables.gained(gained, named)
+    searched = {axis for one in sweeps for axis in one.searched}
+    each = tables.varied(varied(trials, answers, searched), named) if gained else None
     every, runs = tables.every(trials, answers, held), tables.runs(trials, answers, judged, pages)
     parts = {number: verdicts.parts(number, verdict) for number, verdict in told.items()}
-    shown = in_order([claims, sets, leaked, untuned, gain, *tuned, measures, *parts.values(), every, runs])
+    shown = in_order([claims, sets, leaked, untuned, gain, each, *tuned, measures, *parts.values(), every, runs])
     tell("figures")
     (folder / "figures").mkdir()
     drawn = draw(trials, answers, told, folder / "figures", maps)
@@ -115,7 +117,6 @@ def write(
             ),
             *summary.answer(told, untuned if of_study or not trained else None),
         ],
-        "untested": summary.untested({number: one for number, one in judged.items() if number not in told}),
         "partial": made.partial(sweeps),
         "sweeps": sweeps,
         "trials": trials,
@@ -130,6 +131,7 @@ def write(
         "leaked": leaked,
         "untuned": untuned,
         "gain": gain,
+        "varied": each,
         "tuned": tuned,
         "measures": measures,
         "every": every,
@@ -142,7 +144,10 @@ def write(
         "made": made.made(trials),
         "opens": made.opens(sweeps),
         "command": command,
-        "missing": made.missing(trials, told, left_out, of_study),
+        "missing": [
+            *made.missing(trials, told, left_out, of_study),
+            *summary.untested({number: one for number, one in judged.items() if number not in told}),
+        ],
         "mark": " Simulated judges." if simulated else "",
     }
     for name in (PAGE, TEXT, LATEX):

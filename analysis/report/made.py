@@ -41,6 +41,7 @@ class Swept:
         finished: trials that have.
         lacking: what is missing, and how many trials that is: ("resnet50 triplet, failed", 3).
         stores: where it was read.
+        searched: axes whose values a search chose inside each cell.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Swept:
     finished: int
     lacking: tuple[tuple[str, int], ...]
     stores: tuple[Store, ...]
+    searched: tuple[str, ...] = ()
 
 
 def opens(sweeps: Sequence[Swept]) -> list[str]:

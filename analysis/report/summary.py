@@ -87,8 +87,8 @@ def backbones(verdict: Verdict, trials: pd.DataFrame) -> int:
     return int(trials.loc[trials["cell"].isin(rests_on(verdict)), "model"].nunique())
 
 
-def untested(left: Mapping[int, Verdict]) -> str:
-    """One line for the study's hypotheses that somebody else's judgements cannot test; empty if there are none."""
+def untested(left: Mapping[int, Verdict]) -> list[str]:
+    """One line for the study's hypotheses that somebody else's judgements cannot test; none if there are none."""
     untested, one = (
         ", ".join(f"H{number}" for number, verdict in left.items() if (verdict.outcome == "untested") == side)
         for side in (True, False)
@@ -98,7 +98,7 @@ def untested(left: Mapping[int, Verdict]) -> str:
         untested
     )
     told += f" On one backbone alone, which tells nothing of others: {one}." * bool(one)
-    return told * bool(left)
+    return [told] if left else []
 
 
 def answer(judged: Mapping[int, Verdict], untuned: Table | None) -> list[str]:

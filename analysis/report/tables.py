@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from analysis.answers import Answers, cells, chosen
+from analysis.answers import Answers, axes, cells, chosen
 from analysis.gains import Gain
 from analysis.numerals import UNKNOWN, between, p_value, percent, points
 from analysis.report.form import Cell, Column, Link, Table, exactly
@@ -46,17 +46,10 @@ def of_sets(answers: Answers) -> Table:
     return Table("sets", caption, columns, tuple(rows), pd.DataFrame(exact))
 
 
-AXES = (
-    *("fit_on", "protocol", "source", "source.size", "resolution", "resize", "layer", "pool", "precision", "tuning"),
-    *("head", "optimizer", "lr", "epochs", "batch_size", "batch_norm", "fit_size", "workers"),
-)
-
-
 def labels(trials: pd.DataFrame) -> dict[str, str]:
     """cell -> a name that tells it from all others: the model, the paradigm, and the axes in which its likes differ."""
     first = trials.sort_index().drop_duplicates("cell").set_index("cell")
-    arguments = sorted(str(name) for name in first if str(name).startswith(("paradigm.", "tuning.")))
-    told = {axis: _values(first[axis]) for axis in ("paradigm", *arguments, *AXES) if axis in first}
+    told = {axis: _values(first[axis]) for axis in axes(first)}
     names = {str(cell): str(model) for cell, model in first["model"].items()}
     for axis, values in told.items():
         alike: dict[str, set[str]] = {}
@@ -66,8 +59,13 @@ def labels(trials: pd.DataFrame) -> dict[str, str]:
             if values[cell] and axis == "paradigm":
                 names[cell] = f"{name} {values[cell]}"
             elif values[cell] and len(alike[name]) > 1:
-                names[cell] = f"{name}, {axis.replace('_', ' ')} {values[cell]}"
+                names[cell] = f"{name}, {_told(axis)} {values[cell]}"
     return names
+
+
+def _told(axis: str) -> str:
+    """An axis in a name that has its paradigm and tuning already: `paradigm.margin` is the margin."""
+    return axis.removeprefix("paradigm.").removeprefix("tuning.").replace("_", " ")
 
 
 def _values(column: pd.Series) -> dict[str, str]:
@@ -178,6 +176,47 @@ def gained(found: Sequence[Gain], named: Mapping[str, str]) -> Table | None:
         "of 2AFC, paired, each by itself, not corrected."
     )
     return Table("gains", caption, columns, rows, exact)
+
+
+def varied(found: Sequence[Gain], named: Mapping[str, str]) -> Table | None:
+    """What each value of what a grid varied gained, the best on validation first; None where nothing was varied.
+
+    Args:
+        named: cell -> its name (`labels`).
+    """
+    of_model: dict[tuple[str, str, str], int] = {}
+    for one in found:
+        group = (one.before, one.protocol, one.fit_on)
+        of_model[group] = of_model.get(group, 0) + 1
+    if max(of_model.values(), default=0) < 2:
+        return None
+    rows = tuple(
+        (
+            *(named[one.cell] + (BELOW if one.score < one.floor else ""), f"{one.tried:,}", percent(one.validation)),
+            *(percent(one.score), points(one.difference.value), between(one.difference.interval())),
+            f"{one.difference.repeats:,}",
+        )
+        for one in found
+    )
+    exact = pd.DataFrame(
+        {
+            **{"fine_tuned": named[one.cell], "cell": one.cell, "came_cell": one.before, "protocol": one.protocol},
+            **{"tried": one.tried, "validation": one.validation, "score": one.score, "came": one.came},
+            **exactly(one.difference, 0.95),
+        }
+        for one in found
+    )
+    columns = (
+        *(Column("Fine-tuned"), Column("Best of", "number"), Column("Validation", "number")),
+        *(Column("On test", "number"), Column("Gain", "number"), Column("95 % interval", "number")),
+        Column("Trainings", "number"),
+    )
+    caption = (
+        "What the grid varied: of each combination the setting that its search found best on validation, of how many, "
+        "and how often it was trained. Scores in per cent; gains over the backbone as it came in points of 2AFC, "
+        "paired, each by itself, not corrected: choose by validation, where the best stands first."
+    )
+    return Table("varied", caption, columns, rows, exact)
 
 
 def tuned(trials: pd.DataFrame, answers: Answers) -> list[Table]:
