@@ -11,6 +11,7 @@ from analysis.gains import Pair, leaders, pairs
 MOST = 12  # triplets of a kind
 CLEAR = 0.75  # share of people that has to agree
 SURE = 0.75  # share of a model's own answers in which it has to be less sure
+CLOSE = 0.25  # share below which an answer is a close call
 NO_FLOORS = ("pretrained", "metric", "fine-tuned")
 
 
@@ -104,6 +105,11 @@ def broken(found: pd.DataFrame) -> pd.DataFrame:
     """The other way round: with people as it came, against them after fine-tuning."""
     some = clear(found)
     return _ranked(some[(some["came_margin"] > 0) & (some["tuned_margin"] < 0)], ["came", "tuned"])
+
+
+def firm(changed: pd.DataFrame) -> pd.DataFrame:
+    """Those of `mended` or `broken` in which neither answer is a close call: from one to another shows nothing."""
+    return changed[(changed["came_surer"] >= CLOSE) & (changed["tuned_surer"] >= CLOSE)]
 
 
 def _ranked(some: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:

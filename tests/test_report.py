@@ -356,16 +356,22 @@ def test_in_the_gallery_a_triplet_is_seen_with_who_chose_what(page: Element) -> 
 def changes(folder: Path) -> pd.DataFrame:
     """Twenty triplets of which people are clear: of eight fine-tuning mended, of none it broke any."""
     one = wall(folder, "mended").shown.iloc[[0] * 20].assign(triplet=range(20), query=[f"q{i}" for i in range(20)])
-    return one.assign(came_margin=[-0.1] * 8 + [0.1] * 12, tuned_margin=0.1, model_margin=one["came_margin"])
+    margins = {"came_margin": [-0.1] * 8 + [0.1] * 12, "tuned_margin": 0.1, "model_margin": one["came_margin"]}
+    return one.assign(**margins, came_surer=0.25, tuned_surer=[0.2] * 3 + [0.3] * 17)
 
 
 def test_above_the_triplets_is_said_how_many_there_are_and_of_which_models(tmp_path: Path) -> None:
     found = changes(tmp_path)
     mended, broken = gallery.of_change(found, "resnet50 (60.0 %)", "resnet50 triplet (62.0 %)", lambda _: {}, False)
     assert mended.told == (
-        "resnet50 (60.0 %), as it came, beside resnet50 triplet (62.0 %). People are clear on 20 of 20 test triplets. "
-        "On 8 of these it was against them as it came and is with them after fine-tuning:"
+        "resnet50 (60.0 %), as it came, beside resnet50 triplet (62.0 %). People are clear on 20 of 20 test triplets; "
+        "a close call is an answer among the 25 % of which a model is least sure. On 8 of these it was against them as "
+        "it came and is with them after fine-tuning, on 5 of them by no close call:"
     )
+    assert list(mended.shown["triplet"]) == [3, 4, 5, 6, 7]
+    close = gallery.of_change(found.assign(tuned_surer=0.2), "a", "b", lambda _: {}, False)[0]
+    assert close.told.endswith("is with them after fine-tuning, each time by a close call.")
+    assert close.shown.empty
     assert broken.told == "On none of the same it was with them as it came and is against them after fine-tuning."
     sure = gallery.of_best(found, "resnet50 (60.0 %)", lambda _: {}, True)
     assert sure.told == (

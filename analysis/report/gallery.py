@@ -81,12 +81,13 @@ def of_change(
     who = {"came": "as it came", "tuned": "fine-tuned"}
     mended, broken = triplets.mended(found), triplets.broken(found)
     above = [wall.shown for wall in besides]
-    shown = [triplets.taken(some, above) for some in (mended, broken)]
+    shown = [triplets.taken(triplets.firm(some), above) for some in (mended, broken)]
     told = (
-        f"{came}, as it came, beside {tuned}. {_clear(found, simulated)}. On {_of(len(mended))} it was against "
-        f"them as it came and is with them after fine-tuning{_some(shown[0], mended)}",
+        f"{came}, as it came, beside {tuned}. {_clear(found, simulated)}; a close call is an answer among the "
+        f"{100 * triplets.CLOSE:.0f} % of which a model is least sure. On {_of(len(mended))} it was "
+        f"against them as it came and is with them after fine-tuning{_changed(shown[0], mended)}",
         f"On {_of(len(broken), 'the same')} it was with them as it came and is against them after fine-tuning"
-        f"{_some(shown[1], broken)}",
+        f"{_changed(shown[1], broken)}",
     )
     return [
         Wall(name, said, who, some, files(some), simulated)
@@ -107,6 +108,13 @@ def _some(shown: pd.DataFrame, every: pd.DataFrame) -> str:
     if len(shown) == len(every):
         return ":" if len(shown) else "."
     return f"; {len(shown):,} of them:" if len(shown) else ", all shown above."
+
+
+def _changed(shown: pd.DataFrame, every: pd.DataFrame) -> str:
+    firm = triplets.firm(every)
+    if firm.empty:
+        return ", each time by a close call." if len(every) else "."
+    return f", on {len(firm):,} of them by no close call{_some(shown, firm)}"
 
 
 def section(walls: Sequence[Wall], unchanged: str = "") -> Section:
