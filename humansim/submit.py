@@ -1,15 +1,13 @@
 """Submit a sweep, and submit it again: what is finished is kept, what is missing runs."""
 
 import contextlib
-import signal
-import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from humansim import audit, own, plan, probes, results, stage, submitted
+from humansim import audit, own, plan, probes, results, stage, stopping, submitted
 from humansim.backbones.weights import fetch
 from humansim.errors import BadInput
 from humansim.judgements import Judgements
@@ -180,7 +178,7 @@ def submit(
         search = Search(sweep, Ledger(root, sweep.name), known, known_ended, lengths.seconds)
         ended_well, interrupted = False, False
         try:
-            with _stoppable():
+            with stopping.stoppable():
                 watcher.started(search.size)
                 if search.anything_to_run():
                     follow = Follow(epoch, ended)
@@ -242,7 +240,7 @@ def run_here(trials: Sequence[Trial], sweep: Sweep, root: Root, watcher: Watcher
     watcher.started(len(trials))
     ended: list[Outcome] = []
     try:
-        with _stoppable():
+        with stopping.stoppable():
             for trial in trials:
                 ended.append(run(trial))
                 tracker.ended(ended[-1])
@@ -275,7 +273,8 @@ def _launch(
     step("starting Ray")
     from humansim.launch import cluster, on_ray, trainable
 
-    with cluster.connected(address), _stoppable():  # once more: Ray has taken the signal for itself
+    with cluster.connected(address):
+        stopping.retake()
         place = cluster.first_place(partial(step, "waiting for a node that can run trials"))
         step(stage.RUNNING)
         on_ray.launch(search, root, trainable.run_here, follow, name, place, peak, patience or on_ray.PATIENCE)
@@ -353,20 +352,3 @@ def _check_code(outcomes: Iterable[Outcome]) -> None:
             f"{then} then, {now} now, in {path}); give what you changed another name, use another --root, or delete "
             "their folders under results/, and they run again"
         )
-
-
-@contextlib.contextmanager
-def _stoppable() -> Iterator[None]:
-    """SIGTERM (a preempted node, `kill`) stops like Ctrl-C."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
