@@ -199,12 +199,11 @@ def _bytes(text: str | None) -> int | None:
 
 
 def _sweep(given: argparse.Namespace, retry: "Collection[Kind]" = ()) -> int:
-    import shlex
-
     from rich.markup import escape
 
     from humansim import plan, show, submitted, tables
     from humansim.errors import BadInput
+    from humansim.pasted import pasted, to_follow
     from humansim.submit import submit
     from humansim.tracking import how_to_open, tracking_uri
 
@@ -212,7 +211,7 @@ def _sweep(given: argparse.Namespace, retry: "Collection[Kind]" = ()) -> int:
         raise BadInput(f"--keep {given.keep}: how many trials of each cell keep their weights; 0 or more")
     meant = submitted.find(given.sweep, given.root, given.data, as_submitted=bool(retry))
     sweep, root, only = meant.sweep, meant.root, plan.patterns(getattr(given, "only", []))
-    err, again = show.console(stderr=True), escape(shlex.join(["humansim", *sys.argv[1:]]))
+    err, again = show.console(stderr=True), escape(pasted("humansim", *sys.argv[1:]))
     err.print(f"[bold]{sweep.name}[/bold]  {escape(sweep.question)}", soft_wrap=True)
     for note in meant.notes:
         err.print(note, soft_wrap=True, markup=False)
@@ -249,13 +248,13 @@ def _sweep(given: argparse.Namespace, retry: "Collection[Kind]" = ()) -> int:
     elif rows:
         show.console().print(*show.scores(rows, f"{sweep.name}: held-out triplets, cosine", simulated))
         if any(row["kind"] in ("fine-tuned", "contaminated") for row in rows):
-            err.print(f"What fine-tuning gained, with intervals: humansim report {sweep.name}")
+            report_it = escape(to_follow(given, "report", sweep.name))
+            err.print(f"What fine-tuning gained, with intervals: {report_it}", soft_wrap=True)
     for failure in report.failures:
         err.print(f"[red]failed[/red] {failure.trial.id} ({failure.kind}): {escape(failure.reason)}", soft_wrap=True)
     if report.failures:
-        err.print(
-            f"{len(report.failures)} failed. Why: humansim status {sweep.name}. Again: humansim retry {given.sweep}"
-        )
+        why, retry_it = (escape(to_follow(given, command, sweep.name)) for command in ("status", "retry"))
+        err.print(f"{len(report.failures)} failed. Why: {why}. Again: {retry_it}", soft_wrap=True)
     if report.hopeless is not None:
         err.print(f"Stopped: the first trials all failed alike, so no others were started: {escape(report.hopeless)}")
     if report.untracked is not None:

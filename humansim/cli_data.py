@@ -253,12 +253,13 @@ def _prepare(given: argparse.Namespace) -> int:
 def _verify(given: argparse.Namespace) -> int:
     from humansim import images, show
     from humansim.errors import BadInput
+    from humansim.pasted import to_follow
     from humansim.root import Root
     from humansim.sources import parsed
 
     root = Root.at(given.root, given.data)
     if not images.prepared(root, given.resolution):
-        again = f"humansim data prepare {given.source} --resolution {given.resolution}"
+        again = to_follow(given, "data", "prepare", given.source, "--resolution", str(given.resolution))
         raise BadInput(f"{root.images}: no images were prepared at {given.resolution} pixels; first: {again}")
     parsed.forget(root)
     root, judgements, store = _open(given)

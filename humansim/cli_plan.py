@@ -148,6 +148,7 @@ def _warned(found: "Plan", root: "Root") -> list[str]:
 
 def _print(given: argparse.Namespace, root: "Root", found: "Plan", ahead: "Forecast", weights: list[str]) -> None:
     from humansim import show
+    from humansim.pasted import pasted, to_follow
 
     each = given.cells or len(found.cells) <= FEW
     rows = _rows(found, ahead, each)
@@ -161,11 +162,12 @@ def _print(given: argparse.Namespace, root: "Root", found: "Plan", ahead: "Forec
     for source, why in ahead.missing_data.items():
         print(f"Data that is not there: {source}: {why}")
     if weights:
-        again = f"humansim weights fetch {given.sweep}"
+        again = pasted("humansim", "weights", "fetch", given.sweep)
         print(f"Weights that are not on this machine: {', '.join(weights)}; submitting fetches them, or: {again}")
     if ahead.unmeasured:
         many = f"{len(ahead.unmeasured)} kinds of trial (backbone, paradigm, batch, resolution, precision)"
-        print(f"Not measured on {ahead.device}: {many}; a few seconds each: humansim plan {given.sweep} --probe")
+        probe = to_follow(given, "plan", given.sweep, "--probe")
+        print(f"Not measured on {ahead.device}: {many}; a few seconds each: {probe}")
     compared, actual, predicted = ahead.compared()
     if compared:
         ratio = f"actual / predicted {actual / predicted:.2f}"

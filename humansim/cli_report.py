@@ -53,6 +53,7 @@ def add(commands: Any, where: argparse.ArgumentParser, track: argparse.ArgumentP
 def _report(given: argparse.Namespace) -> int:
     from humansim import show, submitted
     from humansim.errors import BadInput
+    from humansim.pasted import pasted
     from humansim.root import Root, replaced_whole
     from humansim.tracking import tracking_uri
 
@@ -90,8 +91,9 @@ def _report(given: argparse.Namespace) -> int:
     more, not_shown = gallery(root, trials, answered, stores)
     files = {_name(one): str(Path(one).absolute()) for one in given.sweeps if one.endswith(".py")}
     options = _options(given, root)
+    again = ["report", *(files.get(name, name) for name in names), *options, *_of_report(given)]
     sweeps = [
-        _swept(name, roots, stores[name], trials, lambda it: _pasted("sweep", files.get(it, it), *options))
+        _swept(name, roots, stores[name], trials, lambda it: pasted("humansim", "sweep", files.get(it, it), *options))
         for name in names
     ]
     with replaced_whole(out) as folder:
@@ -101,7 +103,7 @@ def _report(given: argparse.Namespace) -> int:
             judged,
             folder,
             sweeps=sweeps,
-            command=_pasted("report", *(files.get(name, name) for name in names), *options, *_of_report(given)),
+            command=pasted("humansim", *again),
             maps=maps,
             left_out=[*left_out, *not_shown],
             more=more,
@@ -114,14 +116,6 @@ def _report(given: argparse.Namespace) -> int:
         err.print("The judges were simulated; the report says so throughout")
     print(f"Report: {out / report.PAGE}")
     return 0
-
-
-def _pasted(*command: str) -> str:
-    """A command of humansim as it can be pasted, started as this very process was."""
-    import os
-    import shlex
-
-    return shlex.join([*(("uv", "run") if "UV" in os.environ else ()), "humansim", *command])
 
 
 def _options(given: argparse.Namespace, root: "Root") -> list[str]:

@@ -46,13 +46,13 @@ def _status(given: argparse.Namespace) -> int:
     chosen = [submitted.the(given.sweep, root)] if given.sweep else list(submitted.remembered(root))
     reader = Reader(root)
     if given.watch is not None:
-        show.again_and_again(lambda: _shown([reader.read(one) for one in chosen], bool(given.sweep)), given.watch)
+        show.again_and_again(lambda: _shown([reader.read(one) for one in chosen], given), given.watch)
         return 0
     found = [reader.read(sweep) for sweep in chosen]
     if given.json:
         show.json_document([_document(one) for one in found])
         return 0
-    for part in _shown(found, bool(given.sweep)):
+    for part in _shown(found, given):
         show.console().print(part)
     if given.sweep:
         for failure in found[0].failures:
@@ -79,10 +79,11 @@ def _studies(given: argparse.Namespace) -> int:
     return 0
 
 
-def _shown(found: list["Status"], one: bool) -> list[Any]:
+def _shown(found: list["Status"], given: argparse.Namespace) -> list[Any]:
     from humansim import plan, show
+    from humansim.pasted import to_follow
 
-    if not one:
+    if not given.sweep:
         rows = [(one.sweep.name, one.states, one.stage.what if one.stage is not None else "") for one in found]
         return [show.states(rows, "sweeps", "sweep", "now")] if rows else []
     status = found[0]
@@ -95,12 +96,13 @@ def _shown(found: list["Status"], one: bool) -> list[Any]:
     if status.running:
         parts.append(show.running(status.running, plan.base_of(status.sweep), list(status.sweep.search)))
     kinds = Counter(failure.kind for failure in status.failures)
-    lines = [now] if (now := show.stage(status)) else []
+    now = show.stage(status, to_follow(given, "sweep", status.sweep.name))
+    lines = [now] if now else []
     if gpus := sum(one.gpu or 0 for one in status.running):
         lines.append(f"{gpus:g} GPUs in use")
     if kinds:
         counts = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
-        lines.append(f"failed: {counts}. Again: humansim retry {status.sweep.name}")
+        lines.append(f"failed: {counts}. Again: {to_follow(given, 'retry', status.sweep.name)}")
     if status.left is not None:
         lines.append(f"about {show.duration(status.left)} left, as many trials at once as now")
     return [*parts, *lines]

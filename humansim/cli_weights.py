@@ -63,6 +63,7 @@ def _wanted(given: argparse.Namespace) -> "list[tuple[Variant, WeightFile]]":
 def _list(given: argparse.Namespace) -> int:
     from humansim import show
     from humansim.backbones import weights
+    from humansim.pasted import pasted
 
     rows = []
     for variant, file in _wanted(given):
@@ -73,7 +74,7 @@ def _list(given: argparse.Namespace) -> int:
         show.json_document(rows)
         return 0
     show.console().print(show.plain(rows, "pretrained weights"))
-    again = " ".join(["humansim weights fetch", *given.what])
+    again = pasted("humansim", "weights", "fetch", *given.what)
     print(f"{missing} of {len(rows)} files are missing: {again}" if missing else "All files are there")
     return 0
 

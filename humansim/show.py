@@ -297,8 +297,12 @@ def states(rows: list[tuple[str, Counter[str], str]], title: str, first: str, la
     return shown
 
 
-def stage(status: Status) -> str:
-    """What is going on with a sweep, in a line; nothing where all has ended."""
+def stage(status: Status, again: str) -> str:
+    """What is going on with a sweep, in a line; nothing where all has ended.
+
+    Args:
+        again: the command that submits it.
+    """
     now, when = status.stage, f"submitted {duration(status.ago)} ago"
     if now is not None:
         many = f", {now.done:,} of {now.total:,}" if now.total else ""
@@ -306,7 +310,7 @@ def stage(status: Status) -> str:
         none = "" if begun else ", none has begun yet" if now.what == RUNNING else ""
         return f"now: {now.what}{many}{none}  ({when}, process {now.process} on {now.node})"
     if any(count for state, count in status.states.items() if state not in ENDED):
-        return f"nothing runs it now ({when}); to go on: humansim sweep {status.sweep.name}"
+        return f"nothing runs it now ({when}); to go on: {again}"
     return ""
 
 

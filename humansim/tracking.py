@@ -9,7 +9,6 @@ import contextlib
 import getpass
 import json
 import os
-import shlex
 import sqlite3
 import threading
 from collections import Counter
@@ -22,6 +21,7 @@ from humansim import __version__, moved, results
 from humansim.backlog import Backlog, Waiting
 from humansim.described import NAME, cell_name, facts_of, final_points, note_of, of_experiment, origins_of, run_name
 from humansim.errors import BadInput
+from humansim.pasted import pasted
 from humansim.plan import base_of, spelt_out
 from humansim.results import Failure, Outcome, Pruned, Result
 from humansim.root import Root, locked
@@ -60,8 +60,7 @@ def tracking_uri(root: Root, given: str | None = None) -> str:
 
 def how_to_open(uri: str) -> str:
     """The command or address that shows the runs."""
-    within = "uv run " if "UV" in os.environ else ""  # as this very process was started
-    return uri if uri.startswith("http") else f"{within}mlflow ui --backend-store-uri {shlex.quote(uri)}"
+    return uri if uri.startswith("http") else pasted("mlflow", "ui", "--backend-store-uri", uri)
 
 
 @dataclass

@@ -11,6 +11,8 @@ from humansim.root import Root
 from humansim.sources.simulated_bapps import write_bapps
 from humansim.sources.simulated_psiz import write_birds16
 
+os.environ.pop("UV", None)  # by which commands that are shown begin with `uv run`, where `uv run pytest` runs this
+
 
 @pytest.fixture
 def root(tmp_path: Path) -> Root:

@@ -98,7 +98,7 @@ def test_the_command_shows_it(under_way: Root, capsys: pytest.CaptureFixture[str
         "3/20",
         "75.00",
         "123",
-        "failed: 1 oom. Again: humansim retry s",
+        f"failed: 1 oom. Again: humansim retry s --root {under_way.path}",
         "about 36 s left",
         "0.25 GPUs in use",
         "MemoryError",
