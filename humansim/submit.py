@@ -14,11 +14,12 @@ from humansim.judgements import Judgements
 from humansim.ledger import Ledger
 from humansim.lengths import Lengths
 from humansim.material import Material, prepare, resize_of
-from humansim.results import ENDED, Failure, Kind, Outcome, Result
+from humansim.results import ENDED, Failure, Kind, Outcome, Result, State
 from humansim.retention import Retention
 from humansim.root import Root, locked
 from humansim.spec import Cell, Sweep, Trial, Variant
 from humansim.splits import Split
+from humansim.tables import counted
 
 if TYPE_CHECKING:
     from humansim.launch import Follow
@@ -129,9 +130,10 @@ def submit(
             data[trial.source] = material.fingerprint
             judgements[trial.source, trial.protocol] = material.judgements, material.split
             warned |= dict.fromkeys(_told(material))
-        for what in warned:
+        planned = plan.plan(sweep, root)
+        for what in [*warned, *_interrupted(planned, root)]:
             watcher.note(what)
-        before = [o for trial in plan.plan(sweep, root).known if (o := results.load(root, trial)) is not None]
+        before = [o for trial in planned.known if (o := results.load(root, trial)) is not None]
         check_unmixed(before, data)
         submitted.remember(whole, root)
 
@@ -287,6 +289,16 @@ def _told(material: Material) -> list[str]:
     judgements, split = material.judgements, material.split
     warned = audit.warned(judgements, split, audit.same_images(material.store.contents))
     return [one for one in (audit.counted_parts(judgements, split), warned) if one]
+
+
+def _interrupted(planned: plan.Plan, root: Root) -> list[str]:
+    """Which trials go on from the middle, in a line; none if there is none."""
+    trials = dict.fromkeys(t for of in planned.trials.values() for t, state in of if state is State.RESUMABLE)
+    epochs = sorted(int(row["epoch"]) for trial in trials if (row := results.epoch(root, trial)) is not None)
+    if not epochs:
+        return []
+    which = ", ".join(map(str, dict.fromkeys(epochs)))
+    return [f"{counted(len(epochs), 'trial')} {'goes' if len(epochs) == 1 else 'go'} on after epoch {which}"]
 
 
 def _whole(progress: Callable[[str, int, int], None], name: str, done: int, total: int | None) -> None:

@@ -1,6 +1,7 @@
 """A sweep as a user submits it, through Ray and MLflow: killed, submitted again; nothing lost, nothing run twice."""
 
 import os
+import re
 import random
 import shutil
 import signal
@@ -154,6 +155,7 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(file: Path, calm: Root, tmp_
     assert "Traceback" not in stderr
     done = humansim(*arguments)
     assert done.returncode == 0, done.stderr
+    assert re.search(r"trials? goe?s? on after epoch \d", done.stderr), done.stderr
     assert_same(file, root, calm)
     assert_tracked_once(file, root)
 
