@@ -56,12 +56,20 @@ def same_images(contents: Sequence[str]) -> Ints:
     return np.unique(np.asarray(contents), return_inverse=True)[1].astype(np.int64)
 
 
+FEW = 400  # judgements to test, below which a score is known to ±5 points or worse
+
+
 def counted_parts(judgements: Judgements, split: Split) -> str:
-    """How many judgements of one's own there are to fit, to validate and to test; empty of a published release."""
+    """How many judgements of one's own there are to fit, to validate and to test; empty of a published release.
+
+    Where those to test are few, also how little their score can tell: half the 95 % interval of a share near a half.
+    """
     if judgements.by != "either" or judgements.parts:
         return ""
     counts = [f"{len(split.parts[part]):,} to {does}" for part, does in USES.items()]
-    return f"{judgements.name}: of {len(judgements.triplets):,} judgements {', '.join(counts)}"
+    told = f"{judgements.name}: of {len(judgements.triplets):,} judgements {', '.join(counts)}"
+    test = len(split.parts["test"])
+    return f"{told}, which tells a score to about ±{98 / test**0.5:.0f} points" if 0 < test < FEW else told
 
 
 def warned(judgements: Judgements, split: Split, same: Ints | None = None) -> str:

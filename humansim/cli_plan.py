@@ -149,6 +149,7 @@ def _warned(found: "Plan", root: "Root") -> list[str]:
 def _print(given: argparse.Namespace, root: "Root", found: "Plan", ahead: "Forecast", weights: list[str]) -> None:
     from humansim import show
     from humansim.pasted import pasted, to_follow
+    from humansim.tables import counted
 
     each = given.cells or len(found.cells) <= FEW
     rows = _rows(found, ahead, each)
@@ -156,7 +157,8 @@ def _print(given: argparse.Namespace, root: "Root", found: "Plan", ahead: "Forec
     counts = found.counts()
     search = f", of which the searches will choose {found.to_ask}" if found.to_ask else ""
     to_run = counts["to run"] + counts["resumable"]
-    print(f"{sum(counts.values())} trials in {len(found.cells)} cells; {to_run} to run{search}")
+    many = f"{counted(sum(counts.values()), 'trial')} in {counted(len(found.cells), 'cell')}"
+    print(f"{many}; {to_run} to run{search}")
     for told in _warned(found, root):
         print(f"Note: {told}")
     for source, why in ahead.missing_data.items():
@@ -165,9 +167,9 @@ def _print(given: argparse.Namespace, root: "Root", found: "Plan", ahead: "Forec
         again = pasted("humansim", "weights", "fetch", given.sweep)
         print(f"Weights that are not on this machine: {', '.join(weights)}; submitting fetches them, or: {again}")
     if ahead.unmeasured:
-        many = f"{len(ahead.unmeasured)} kinds of trial (backbone, paradigm, batch, resolution, precision)"
+        kinds = f"{counted(len(ahead.unmeasured), 'kind')} of trial (backbone, paradigm, batch, resolution, precision)"
         probe = to_follow(given, "plan", given.sweep, "--probe")
-        print(f"Not measured on {ahead.device}: {many}; a few seconds each: {probe}")
+        print(f"Not measured on {ahead.device}: {kinds}; a few seconds each: {probe}")
     compared, actual, predicted = ahead.compared()
     if compared:
         ratio = f"actual / predicted {actual / predicted:.2f}"

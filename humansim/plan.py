@@ -88,7 +88,9 @@ def cells(sweep: Sweep) -> list[Cell]:
                 try:
                     checked(trial.having({axis: end}))
                 except BadInput as error:
-                    raise BadInput(f"search of {axis!r}: {error}") from None
+                    whole = isinstance(space, Uniform) and space.step is None and "valid integer" in str(error)
+                    hint = "; step=1 draws whole numbers" if whole else ""
+                    raise BadInput(f"search of {axis!r}: {error}{hint}") from None
         given |= {*settings, *search}
         used |= {axis for axis in given if getattr(trial, axis.partition(".")[0]) is not None}
         cell = Cell(settings=settings, trial=trial, search=search)

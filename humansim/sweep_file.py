@@ -60,9 +60,10 @@ def read_sweep(file: Path) -> Sweep:
     try:
         told = runpy.run_path(str(file))
     except ValidationError as error:
-        raise BadInput(f"{file}: {error.title}.{explain(error)}") from None
+        field = f"{error.title}.{explain(error)}".replace(".value: ", ": ", 1)
+        raise BadInput(f"{file}{_line_in(file, error)}: {field}") from None
     except BadInput as error:
-        raise BadInput(f"{file}: {error}") from None
+        raise BadInput(f"{file}{_line_in(file, error)}: {error}") from None
     except Exception as error:
         why = error.msg if isinstance(error, SyntaxError) else error
         raise BadInput(f"{file}{_line_in(file, error)}: {type(error).__name__}: {why}") from None

@@ -109,7 +109,8 @@ def test_ones_own_judgements_of_few_images_are_warned_of_before_anything_is_trai
     counts = [len(split(few, "heldout").parts[part]) for part in ("fit", "validation", "test")]
     assert sum(counts) == 200
     assert audit.counted_parts(few, split(few, "heldout")) == (
-        f"made up: of 200 judgements {counts[0]} to fit, {counts[1]} to validate, {counts[2]} to test"
+        f"made up: of 200 judgements {counts[0]} to fit, {counts[1]} to validate, {counts[2]} to test, "
+        f"which tells a score to about ±{196 * 0.5 / counts[2] ** 0.5:.0f} points"
     )
     with pytest.raises(BadInput, match="cannot be split into parts that share no image"):
         split(few, "heldout_images")  # which is why it is not offered

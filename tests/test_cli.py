@@ -1,6 +1,7 @@
 """The command line: answers at once, one clear error for bad input, JSON alone on standard output."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -112,7 +113,7 @@ def test_a_wrong_sweep_file_is_refused_before_anything_runs(
     file.write_text(SMALL.replace(edit, message))
     assert main(["sweep", str(file)]) == 2
     error = capsys.readouterr().err
-    assert error.startswith(f"humansim: error: {file}: ")
+    assert re.match(rf"humansim: error: {file}(, line \d+)?: ", error)
     assert error.count("\n") == 1
     assert not list((tmp_path / "humansim-runs").glob("*/*"))
 

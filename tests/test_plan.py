@@ -177,7 +177,7 @@ def test_a_file_that_is_not_there_is_named(file: Path) -> None:
         load_sweep(str(file))
 
 
-IMPORT = "from humansim.spec import Sweep, Trial\n"
+IMPORT = "from humansim.spec import Sweep, Trial, Uniform\n"
 WRONG_FILES = {
     "no SWEEP": (IMPORT, r": it must set SWEEP = Sweep\(\.\.\.\)"),
     "SWEEP of another kind": ("SWEEP = {'name': 'mine'}", r": it must set SWEEP = Sweep\(\.\.\.\)"),
@@ -185,13 +185,17 @@ WRONG_FILES = {
     "exception": (IMPORT + "\n\nx = 1 / 0\n", ", line 4: ZeroDivisionError: division by zero"),
     "exception further down": (IMPORT + "def f():\n    return [][1]\nf()\n", ", line 3: IndexError"),
     "misspelt import": ("from humansim.spec import Sweeep\n", ", line 1: ImportError"),
-    "misspelt field": (IMPORT + "SWEEP = Sweep(name='mine', sampels=3)", ": Sweep.sampels"),
-    "misspelt field of the trial": (IMPORT + "SWEEP = Sweep(name='mine', base=Trial(epoch=3))", ": Trial.epoch"),
-    "bad value": (IMPORT + "SWEEP = Sweep(name='mine', samples='3')", ": Sweep.samples.*'3'"),
+    "misspelt field": (IMPORT + "SWEEP = Sweep(name='mine', sampels=3)", ", line 2: Sweep.sampels"),
+    "range": (
+        IMPORT + "SPACE = {\n    'lr': Uniform(low=2.0, high=1.0)\n}",
+        ", line 3: Uniform: low 2.0 must be below high 1.0",
+    ),
+    "misspelt field of the trial": (IMPORT + "SWEEP = Sweep(name='mine', base=Trial(epoch=3))", ", line 2: Trial.epoch"),
+    "bad value": (IMPORT + "SWEEP = Sweep(name='mine', samples='3')", ", line 2: Sweep.samples.*'3'"),
     "bad cell": (IMPORT + "SWEEP = Sweep(name='mine', grid={'lrr': [1]})", ": unknown axis 'lrr'"),
     "bad variant": (
         "from humansim.spec import Variant\nVariant('v', a=float('nan'))",
-        ": variant 'v': nan has no canonical form",
+        ", line 2: variant 'v': nan has no canonical form",
     ),
 }
 

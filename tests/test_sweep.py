@@ -1,8 +1,8 @@
 """A sweep as a user submits it, through Ray and MLflow: killed, submitted again; nothing lost, nothing run twice."""
 
 import os
-import re
 import random
+import re
 import shutil
 import signal
 import subprocess
