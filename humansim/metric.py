@@ -158,6 +158,9 @@ class Metric(nn.Module):
         layer, or at the last place of the network that has positions, with a kept head on each where that fits. Of
         LPIPS and SSIM it is their own map. 0 also where a metric with resize="native" does not look, at the margins.
 
+        There are as few positions as the network has there: of EfficientNet-Lite0 at its end 7 x 7 at a resolution of
+        224, 2 x 2 at 64, where the map says little more than which quarter.
+
         It shows where the network sees a difference, the more blurred the deeper its features: of a piece planted into
         a photograph, 11 % of its area, the map of EfficientNet-Lite0 has 41 % of its sum there at the network's end, 70
         % at layer "blocks.4", 85 % at "blocks.2". People's choices have fitted and calibrated whole images only:

@@ -190,7 +190,10 @@ WRONG_FILES = {
         IMPORT + "SPACE = {\n    'lr': Uniform(low=2.0, high=1.0)\n}",
         ", line 3: Uniform: low 2.0 must be below high 1.0",
     ),
-    "misspelt field of the trial": (IMPORT + "SWEEP = Sweep(name='mine', base=Trial(epoch=3))", ", line 2: Trial.epoch"),
+    "misspelt field of the trial": (
+        IMPORT + "SWEEP = Sweep(name='mine', base=Trial(epoch=3))",
+        ", line 2: Trial.epoch",
+    ),
     "bad value": (IMPORT + "SWEEP = Sweep(name='mine', samples='3')", ", line 2: Sweep.samples.*'3'"),
     "bad cell": (IMPORT + "SWEEP = Sweep(name='mine', grid={'lrr': [1]})", ": unknown axis 'lrr'"),
     "bad variant": (
