@@ -76,8 +76,11 @@ class Backlog:
         self._try_at = 0.0
         self._lost, self._refused = "", ""  # why nothing is taken at present; why something was given up
         self._told = self._over = False
-        for number in range(writers):
-            threading.Thread(target=self._write_all, name=f"mlflow-{number}", daemon=True).start()
+        self._writers = [
+            threading.Thread(target=self._write_all, name=f"mlflow-{number}", daemon=True) for number in range(writers)
+        ]
+        for writer in self._writers:
+            writer.start()
 
     def epoch(self, trial: Trial, row: Row) -> None:
         """A training epoch."""
@@ -108,6 +111,8 @@ class Backlog:
                     silent = time.monotonic() - max(begun, self._taken_at)
                     if not (self._waiting or self._busy) or ((failing or stopped) and silent > patience):
                         break
+                if not any(writer.is_alive() for writer in self._writers):
+                    break
                 if failing and not (stopped or said):
                     self._tell(f"MLflow does not answer ({self._lost}); waiting for it, at most {patience:.0f} s")
                     said = True
@@ -179,8 +184,15 @@ class Backlog:
             self._tell(f"MLflow does not answer ({why}); trials go on, and it is tried again")
 
 
+# Of a program, not of a server or the way to it.
+SLIPS = (LookupError, TypeError, AttributeError, NameError, AssertionError, ArithmeticError)
+
+
 def briefly(error: Exception) -> str:
     """What went wrong, without the libraries through which it was said."""
-    text = str(error).strip().partition("\n")[0] or type(error).__name__
+    kind = type(error).__name__
+    text = str(error).strip().partition("\n")[0] or kind
+    if isinstance(error, SLIPS):
+        return f"{kind}: {text}"[:300]
     found = re.search(r"\[Errno -?\d+\] ([^'\")\]]+)", text)
     return found[1] if found else text[:300]

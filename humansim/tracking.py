@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from humansim import __version__, moved, results
-from humansim.backlog import Backlog, Waiting
+from humansim.backlog import SLIPS, Backlog, Waiting
 from humansim.described import NAME, cell_name, facts_of, final_points, note_of, of_experiment, origins_of, run_name
 from humansim.errors import BadInput
 from humansim.pasted import pasted
@@ -317,8 +317,9 @@ class Tracker:
 
 
 def _is_refusal(error: Exception) -> bool:
-    """Whether MLflow has understood and said no, or there is nothing to give it: waiting will not help."""
-    if isinstance(error, FileNotFoundError):
+    """Whether waiting will not help: MLflow has understood and said no, there is nothing to give it, or it is a slip of
+    ours."""
+    if isinstance(error, (FileNotFoundError, *SLIPS)):
         return True
     status = getattr(getattr(error, "response", None), "status_code", None)  # of requests
     if hasattr(error, "get_http_status_code"):  # MLflow's own; 500 where it does not know

@@ -172,6 +172,7 @@ def test_a_reason_is_short() -> None:
     assert briefly(OSError(long)) == "Connection refused"
     assert briefly(ValueError("one\ntwo")) == "one"
     assert briefly(ValueError()) == "ValueError"
+    assert briefly(KeyError("n")) == "KeyError: 'n'"  # a slip of a program
 
 
 def until(condition: Callable[[], bool]) -> None:

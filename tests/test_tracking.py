@@ -9,7 +9,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from humansim import backlog, results
+from humansim import backlog, results, tracking
 from humansim.described import cell_name, final_metrics, run_name
 from humansim.errors import BadInput
 from humansim.plan import base_of, cells, checked, spelt_out
@@ -415,3 +415,24 @@ def test_the_store_is_the_option_then_the_variable_then_sqlite(root: Root, monke
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
     assert tracking_uri(root) == how_to_open(tracking_uri(root)) == "http://127.0.0.1:5000"
     assert tracking_uri(root, "sqlite:////other.db") == "sqlite:////other.db"
+
+
+def test_a_slip_of_a_program_is_not_told_as_a_server_that_does_not_answer(
+    root: Root, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It costs its own trial, is not waited for, and is named."""
+    said: list[str] = []
+    trials = [TRIAL.having({"seed": seed}) for seed in (20, 21)]
+    made = [result(root, trial) for trial in trials]
+
+    def slips(one: Result) -> str:
+        return {trials[1].id: "a note"}[one.trial.id]
+
+    monkeypatch.setattr(tracking, "note_of", slips)
+    tracker = Tracker(root.tracking_uri, root, SWEEP, said.append)
+    for one in made:
+        tracker.ended(one)
+    assert tracker.close() == f"KeyError: '{trials[0].id}'"
+    assert said == []
+    (run,) = runs(tracker.client, trials[1])
+    assert run.info.status == "FINISHED"
