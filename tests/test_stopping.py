@@ -14,8 +14,8 @@ try:
     with stopping.stoppable():
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # as Ray does
         stopping.retake()
-        print("begun", flush=True)
         try:
+            print("begun", flush=True)
             time.sleep(60)
         finally:
             print("ending", flush=True)
