@@ -24,6 +24,7 @@ def of_sets(answers: Answers) -> Table:
     people = answers.people()
     rows: list[tuple[Cell, ...]] = []
     exact = []
+    together = len(np.unique(answers.judgement)) < len(answers.judgement)
     for s, name in enumerate(answers.sets):
         here = answers.set == s
         judges = np.unique(answers.judges[here])
@@ -31,17 +32,18 @@ def of_sets(answers: Answers) -> Table:
         told = "unknown" if judges[-1] == 0 else UNKNOWN.join(str(n) for n in dict.fromkeys((judges[0], judges[-1])))
         fresh, best = (people[what].to_dict()[name] for what in ("fresh_judge", "best"))
         n = int(here.sum())
-        rows.append((name, f"{n:,}", f"{queries:,}", f"{trials:,}", told, percent(fresh), percent(best)))
+        rows.append((name, f"{n:,}", f"{queries:,}", *[f"{trials:,}"] * together, told, percent(fresh), percent(best)))
         exact.append({"set": name, "queries": queries, "judgement_trials": trials, "judges": told, **people.loc[name]})
     columns = (
         *(Column("Set"), Column("Triplets", "number"), Column("Query images", "number")),
-        *(Column("Judgement trials", "number"), Column("Judges each", "number")),
+        *([Column("Judgement trials", "number")] * together),
+        Column("Judges each", "number"),
         *(Column("A fresh judge", "number"), Column("Best possible", "number")),
     )
     caption = (
         "The evaluation sets. Scores in per cent: of a fresh judge, held to the others; and the best possible, always "
         f"with the majority. Chance is {percent(CHANCE)}; a fresh judge is unknown where each triplet has one. "
-        "Triplets of one query image, or of one judgement trial, are not independent."
+        f"Triplets of one query image{', or of one judgement trial,' * together} are not independent."
     )
     return Table("sets", caption, columns, tuple(rows), pd.DataFrame(exact))
 
