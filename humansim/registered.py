@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import humansim
+from humansim import tracked
 from humansim.described import NAME, final_points, run_name
 from humansim.errors import BadInput
 from humansim.results import Result
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")  # what goes wrong is said here, once
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -41,14 +41,11 @@ def _usable(uri: str, what: str) -> Iterator["MlflowClient"]:
     """A client; whatever the store minds, as a `BadInput`."""
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file():  # the client would make one
         raise BadInput(f"{what}: there is no MLflow store {uri}; name it with --tracking, or the root")
-    for name in ("alembic", "mlflow"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what mlflow says to its developers
-        from mlflow import MlflowClient
-
         try:
-            yield MlflowClient(tracking_uri=uri, registry_uri=uri)
+            yield tracked.client(uri)
         except BadInput:
             raise
         except Exception as error:  # SQLAlchemy's and requests' own among them

@@ -42,7 +42,7 @@ def usable(uri: str) -> Iterator[None]:
 
 
 def client(uri: str) -> "MlflowClient":
-    """A client of a tracking store; a database that does not exist is made.
+    """A client of a tracking store and its registry; a database that does not exist is made.
 
     Raises:
         BadInput: a server does not answer.
@@ -63,7 +63,7 @@ def client(uri: str) -> "MlflowClient":
         warnings.simplefilter("ignore")  # what mlflow's imports say is not the user's to mend
         from mlflow import MlflowClient
 
-    return MlflowClient(tracking_uri=uri)
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
 def schema(uri: str) -> tuple[str | None, str | None]:
