@@ -176,7 +176,8 @@ def _print(given: argparse.Namespace, root: "Root", found: "Plan", ahead: "Forec
         print(f"Finished: {compared} trials in {show.duration(actual)}, predicted {show.duration(predicted)} ({ratio})")
     load, cores = os.getloadavg()[0], os.cpu_count() or 1
     if ahead.to_run and not ahead.on_gpu and load > BUSY * cores:
-        print(f"This machine is busy (load {load:.1f} on {cores} cores): trials take longer, probes measure too much")
+        longer = f"for as long as it is, all takes about {1 + load / cores:.0f} times as long, and probes say too much"
+        print(f"This machine is busy (load {load:.1f} on {cores} cores): {longer}")
     if ahead.to_run and (total := _total(ahead, given.price)):
         print(total)
 
