@@ -14,7 +14,7 @@ test:
 	uv run pytest -n auto
 
 slow:
-	uv run pytest -m "slow and not alone" -n 2 --dist loadfile --durations 15
+	uv run pytest -m "slow and not alone" -n 2 --dist loadfile --no-loadscope-reorder --durations 15
 	uv run pytest -m "slow and alone" --durations 5
 
 # What a release carries: wheel and source, what they depend on (CycloneDX), and under which licences.

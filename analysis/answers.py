@@ -4,7 +4,8 @@
 what contradicts itself is refused.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import contextlib
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from humansim import tables
 from humansim.errors import BadInput
+from humansim.plan import spelt_out
 from humansim.results import Result
 from humansim.scores import Floats, ceilings, credit
 from humansim.spec import Trial
@@ -173,8 +175,17 @@ def gathered(found: Iterable[tuple[str, Result, pd.DataFrame]]) -> tuple[pd.Data
         raise BadInput("no trial has finished: there is nothing to analyse yet")
     sheets = {trial: sheets[trial] for trial in sorted(sheets)}
     _check_unmixed(sheets.values(), datas)
-    trials = pd.DataFrame([facts(sheet.result, sheet.origin) for sheet in sheets.values()]).set_index("trial")
-    return trials, _joined(sheets, datas)
+    named = {axis for sheet in sheets.values() for axis in sheet.result.trial.settings()}
+    varied = {axis for axis in named if axis.startswith(ARGUMENTS)}
+    rows = [facts(sheet.result, sheet.origin) | _defaults(sheet.result.trial, varied) for sheet in sheets.values()]
+    return pd.DataFrame(rows).set_index("trial"), _joined(sheets, datas)
+
+
+def _defaults(trial: Trial, axes: Collection[str]) -> dict[str, Any]:
+    """Arguments of a trial's parts among these axes, at their default where left out; none of parts from elsewhere."""
+    with contextlib.suppress(BadInput):
+        return {axis: value for axis, value in spelt_out(trial, axes).items() if axis in axes}
+    return {}
 
 
 def _nearer(frame: pd.DataFrame) -> dict[str, NDArray[np.uint8]]:
@@ -217,6 +228,7 @@ def _joined(sheets: Mapping[str, _Sheet], datas: Mapping[str, _Data]) -> Answers
     )
 
 
+ARGUMENTS = ("paradigm.", "tuning.")
 AXES = (
     *("fit_on", "protocol", "source", "source.size", "resolution", "resize", "layer", "pool", "precision", "tuning"),
     *("head", "optimizer", "lr", "epochs", "batch_size", "batch_norm", "fit_size", "workers"),
@@ -284,7 +296,7 @@ def cells(trials: pd.DataFrame, measure: str | None = None) -> list[Cell]:
 
 def axes(trials: pd.DataFrame) -> list[str]:
     """The columns of `trials` that are settings by which cells of one model may differ."""
-    arguments = sorted(str(name) for name in trials if str(name).startswith(("paradigm.", "tuning.")))
+    arguments = sorted(str(name) for name in trials if str(name).startswith(ARGUMENTS))
     return [axis for axis in ("paradigm", *arguments, *AXES) if axis in trials]
 
 

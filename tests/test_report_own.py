@@ -116,6 +116,9 @@ def test_what_the_grid_varied_is_told_of_with_what_each_value_gained(own: Path, 
     gain = pd.read_csv(own / "data" / "gains.csv").iloc[0]
     assert rows.loc[0, ["effect", "low", "high"]].tolist() == gain[["effect", "low", "high"]].tolist()
     assert "What the grid varied: of each combination" in summary_of(own)
+    default = BASE.having({"paradigm": "triplet"})
+    trials, answers = gathered(made(trial) for trial in (PRETRAINED, BASE, OTHER, default))
+    assert labels(trials)[default.id] == "efficientnet_lite0 triplet, margin 1"  # which its trial leaves out
     faster = [trial.having({"lr": 1e-3}) for trial in (TUNED[0], OTHER)]
     trials, answers = gathered(made(trial) for trial in (PRETRAINED, BASE, *TUNED, OTHER, *faster))
     assert len(varied(trials, answers)) == 4

@@ -24,7 +24,7 @@ def of_sets(answers: Answers) -> Table:
     people = answers.people()
     rows: list[tuple[Cell, ...]] = []
     exact = []
-    together = len(np.unique(answers.judgement)) < len(answers.judgement)
+    together = len(np.unique(answers.judgement)) != len(np.unique(answers.query))  # where nobody said, they are queries
     for s, name in enumerate(answers.sets):
         here = answers.set == s
         judges = np.unique(answers.judges[here])
