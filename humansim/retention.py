@@ -28,7 +28,7 @@ class Retention:
     root: Root
     best: int | None = None
     budget: int | None = None
-    _cells: dict[str, dict[str, Result]] = field(default_factory=dict)
+    _cells: dict[str, list[Result]] = field(default_factory=dict)
     _sizes: dict[str, int] = field(default_factory=dict)
 
     def ended(self, result: Result, cells: Iterable[str]) -> list[Path]:
@@ -37,16 +37,17 @@ class Retention:
         Args:
             cells: keys of the cells that it belongs to. What is among the best of any of them stays.
         """
-        for cell in cells:
-            self._cells.setdefault(cell, {})[result.trial.id] = result
         if self.best is None and self.budget is None:
             return []
+        for cell in cells:
+            others = [one for one in self._cells.get(cell, ()) if one.trial.id != result.trial.id]
+            self._cells[cell] = list(chain.from_iterable(results.models([*others, result])))
         with contextlib.suppress(FileNotFoundError):  # a pretrained one has none; others went in an earlier submit
             self._sizes[result.trial.id] = self._file(result.trial.id).stat().st_size
         rank: dict[str, int] = {}
         finished: dict[str, int] = {}
-        for finished_ones in self._cells.values():
-            for place, one in enumerate(chain.from_iterable(results.models(finished_ones.values()))):
+        for ranked in self._cells.values():
+            for place, one in enumerate(ranked):
                 rank[one.trial.id] = min(place, rank.get(one.trial.id, place))
                 finished[one.trial.id] = one.finished
         gone = [id_ for id_ in self._sizes if self.best is not None and rank[id_] >= self.best]
