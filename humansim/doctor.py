@@ -147,7 +147,8 @@ def _weights() -> Iterator[Check]:
 
     files = {f for entry in backbone if not entry.is_family for f in weights.files_of(Variant(entry.name))}
     missing = sorted(file.name for file in files if weights.find(file) is None)
-    text = f"{len(files) - len(missing)} of {len(files)} files there, in {weights.folder()} and the libraries' caches"
+    there = f"{len(files) - len(missing)} of {len(files)} published files there"
+    text = f"{there}, in {weights.folder()} and the libraries' caches; efficientnet_lite0's come with its package"
     if missing:
         yield Check("weights", "warn", text, "humansim weights list SWEEP; submitting fetches what a sweep needs")
     else:
