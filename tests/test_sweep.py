@@ -98,7 +98,7 @@ def test_killed_again_and_again_it_ends_as_if_nothing_had_happened(file: Path, c
     root, rng = Root.at(tmp_path), random.Random(time.time_ns())
     committed: dict[Path, int] = {}
     kills = 0
-    for round_ in range(2):
+    for round_ in range(3):
         driver = start("sweep", str(file), "--root", str(tmp_path))
         try:
             # Kill once the round has got somewhere: a further epoch saved or a further trial finished, and a bit.
@@ -114,7 +114,7 @@ def test_killed_again_and_again_it_ends_as_if_nothing_had_happened(file: Path, c
         for path, changed in committed.items():
             assert path.stat().st_mtime_ns == changed, f"{path} was computed again (round {round_})"
         committed = {path: path.stat().st_mtime_ns for path in root.results.glob(f"*/{results.RESULT}")}
-    assert kills
+    assert kills >= 2
     done = humansim("sweep", str(file), "--root", str(tmp_path))
     assert done.returncode == 0, done.stderr
     assert {path: path.stat().st_mtime_ns for path in committed} == committed
