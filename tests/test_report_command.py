@@ -11,7 +11,7 @@ from sweeping import humansim
 from test_answers import BASE, PRETRAINED, logged
 
 from analysis import answers, report
-from humansim import cli, cli_report
+from humansim import cli, cli_report, own
 from humansim.root import Root
 from humansim.sources.simulated_psiz import write_birds16
 from humansim.spec import Variant
@@ -76,6 +76,8 @@ def test_the_command_that_makes_it_again_can_be_pasted_anywhere(
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HUMANSIM_DATA", "pictures")
     monkeypatch.setenv("HUMANSIM_IMPORT", "json")
+    monkeypatch.setattr(own, "_asked", [])  # what is asked for here is gone after it
+    monkeypatch.setattr(own, "_state", {"begun": False})
     given = ("--merge", "runs", "--mlflow", "http://there:8080/", "--out", "for you")
     where = ("--root", "runs", "--import", "json", "--tracking", root.tracking_uri)
     assert cli.main(["report", "made", *given, *where]) == 0
