@@ -100,7 +100,7 @@ def gains(trials: pd.DataFrame, answers: Answers, by: Sequence[str] = ()) -> lis
 
 
 def varied(trials: pd.DataFrame, answers: Answers, searched: Collection[str] = ()) -> list[Gain]:
-    """What was gained by each combination of what a grid varied, the best on validation first.
+    """What was gained by each combination of what a grid varied, the best on validation first; none if `gains` has all.
 
     Args:
         searched: axes of which a search chose the value inside each combination.
@@ -109,6 +109,8 @@ def varied(trials: pd.DataFrame, answers: Answers, searched: Collection[str] = (
         return []
     tuned = trials[trials["paradigm"].notna()]
     by = [axis for axis in axes(tuned) if axis not in searched and tuned[axis].nunique(dropna=False) > 1]
+    if len(pairs(trials, answers, by)) == len(pairs(trials, answers)):
+        return []
     found = gains(trials, answers, by)
     return sorted(
         found, key=lambda one: (one.model, one.protocol, one.fit_on, -np.nan_to_num(one.validation), one.cell)

@@ -129,7 +129,7 @@ WRONG = {
     ),
     "fractions of an epoch": (
         {"base": Trial(paradigm=TRIPLET), "search": {"epochs": Uniform(low=1, high=5)}},
-        "search of 'epochs'",
+        "search of 'epochs'.*; step=1 draws whole numbers",
     ),
     "bad choice": (
         {"base": Trial(paradigm=TRIPLET), "search": {"paradigm.distance": Choice(values=("euclidean", "l1"))}},

@@ -181,16 +181,12 @@ def gained(found: Sequence[Gain], named: Mapping[str, str]) -> Table | None:
 
 
 def varied(found: Sequence[Gain], named: Mapping[str, str]) -> Table | None:
-    """What each value of what a grid varied gained, the best on validation first; None where nothing was varied.
+    """What each combination of what a grid varied gained; None where nothing was varied.
 
     Args:
         named: cell -> its name (`labels`).
     """
-    of_model: dict[tuple[str, str, str], int] = {}
-    for one in found:
-        group = (one.before, one.protocol, one.fit_on)
-        of_model[group] = of_model.get(group, 0) + 1
-    if max(of_model.values(), default=0) < 2:
+    if not found:
         return None
     rows = tuple(
         (
